@@ -1,0 +1,235 @@
+"""What a poll yields: the five kinds of record. Checked when they are made, so nothing downstream checks again.
+
+Metric names, label names and units follow OpenMetrics (`redis_memory_used_bytes`, base units, counters end in
+`_total`). Times are aware datetimes; `None` means "when the poll was read".
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec.structs import force_setattr
+from numpy.typing import NDArray
+
+from nms_workers.errors import ParseError
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+Attributes: TypeAlias = dict[str, Any]
+
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+MAX_LABEL_VALUE = 1024
+MAX_TEXT = 16_384
+
+
+class Series(msgspec.Struct, frozen=True, array_like=True):
+    """One metric with one set of labels; labels are sorted by name."""
+
+    metric: str
+    labels: Labels = ()
+
+    def __str__(self) -> str:
+        if not self.labels:
+            return self.metric
+        return self.metric + "{" + ",".join(f"{k}={msgspec.json.encode(v).decode()}" for k, v in self.labels) + "}"
+
+
+@lru_cache(maxsize=65_536)
+def series(metric: str, labels: Labels = ()) -> Series:
+    """The checked series of this name.
+
+    Args:
+        metric: an OpenMetrics metric name.
+        labels: (name, value) pairs in any order.
+
+    Raises:
+        ParseError: a name breaks the OpenMetrics grammar, or a label value is too long.
+    """
+    if not _METRIC.match(metric):
+        raise ParseError(f"{metric[:80]!r} is not a metric name")
+    for name, value in labels:
+        if not _LABEL.match(name):
+            raise ParseError(f"{name[:80]!r} is not a label name (metric {metric})")
+        if len(value) > MAX_LABEL_VALUE:
+            raise ParseError(f"label {name} of {metric} is longer than {MAX_LABEL_VALUE} characters")
+    return Series(metric, tuple(sorted(labels)))
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A number read from a target.
+
+    Args:
+        metric: OpenMetrics name, declared in the service's `metrics.csv`.
+        value: anything `float()` takes; NaN and infinities are kept.
+        labels: names and values; values are turned into text.
+        ts: when the target says it was measured; None: when we read it.
+
+    Raises:
+        ParseError: the value is no number, or a name breaks the grammar.
+    """
+
+    metric: str
+    value: float
+    labels: Mapping[str, str] = {}
+    ts: datetime | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            force_setattr(self, "value", float(self.value))
+        except (TypeError, ValueError) as exc:
+            raise ParseError(f"{self.metric} has the value {str(self.value)[:80]!r}, which is no number") from exc
+        series(self.metric, tuple((k, str(v)) for k, v in self.labels.items()))
+        _check_time(self.ts)
+
+    @property
+    def series(self) -> Series:
+        """The series this sample belongs to."""
+        return series(self.metric, tuple((k, str(v)) for k, v in self.labels.items()))
+
+
+class Layout:
+    """An ordered set of series, written together as one block. Make it once, use it for many blocks.
+
+    Raises:
+        ParseError: a series appears twice.
+    """
+
+    def __init__(self, members: Sequence[Series]) -> None:
+        self.members = tuple(members)
+        if len(set(self.members)) != len(self.members):
+            seen: set[Series] = set()
+            twice = next(s for s in self.members if s in seen or seen.add(s))  # type: ignore[func-returns-value]
+            raise ParseError(f"the series {twice} appears twice in one read")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The members as MessagePack: `[[metric, [[label, value], ...]], ...]`."""
+        return msgspec.msgpack.encode(self.members)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that name this layout everywhere."""
+        return blake2b(self.body, digest_size=16).digest()
+
+    @classmethod
+    def from_body(cls, body: bytes) -> "Layout":
+        """The layout whose `body` this is."""
+        return cls(msgspec.msgpack.decode(body, type=tuple[Series, ...]))
+
+
+class SampleBlock:
+    """Many samples of one moment as one array: `values[i]` belongs to `layout.members[i]`.
+
+    Args:
+        layout: which series.
+        values: float64, shape `(len(layout),)`.
+        ts: when they were measured; None: when we read them.
+
+    Raises:
+        ParseError: the shape does not fit the layout.
+    """
+
+    __slots__ = ("layout", "ts", "values")
+
+    def __init__(self, layout: Layout, values: NDArray[np.float64], ts: datetime | None = None) -> None:
+        if values.shape != (len(layout),):
+            raise ParseError(f"{values.shape} values for a layout of {len(layout)} series")
+        _check_time(ts)
+        self.layout, self.values, self.ts = layout, values, ts
+
+
+Severity: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something happened.
+
+    Args:
+        kind: a short name, `failover`, `slow_query`.
+        message: one line for people.
+        fingerprint: names the same thing across time (a firing and its resolving share it); default: the kind.
+        state: `occurred` for a thing of a moment, `firing` and `resolved` for a thing that lasts.
+        attributes: JSON.
+    """
+
+    kind: str
+    message: str
+    severity: Severity = "info"
+    fingerprint: str = ""
+    state: Literal["occurred", "firing", "resolved"] = "occurred"
+    attributes: Attributes = {}
+    ts: datetime | None = None
+
+    def __post_init__(self) -> None:
+        _check_text("event kind", self.kind)
+        _check_text("event message", self.message)
+        if not self.fingerprint:
+            force_setattr(self, "fingerprint", self.kind)
+        _check_time(self.ts)
+
+
+class Entity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something exists at the target: a database, an interface, a container.
+
+    Args:
+        kind: `database`, `interface`.
+        key: names it among its kind, for as long as it lives.
+        attributes: JSON; what is known about it now.
+    """
+
+    kind: str
+    key: str
+    attributes: Attributes = {}
+
+    def __post_init__(self) -> None:
+        _check_text("entity kind", self.kind)
+        _check_text("entity key", self.key)
+
+
+class Link(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Two entities touch: `a` and `b` are (entity kind, entity key)."""
+
+    kind: str
+    a: tuple[str, str]
+    b: tuple[str, str]
+    attributes: Attributes = {}
+
+    def __post_init__(self) -> None:
+        for text in (self.kind, *self.a, *self.b):
+            _check_text("link", text)
+
+
+class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Packets of one conversation, as an exporter saw them. Addresses are text; `protocol` is the IANA number."""
+
+    start: datetime
+    end: datetime
+    src: str
+    dst: str
+    src_port: int
+    dst_port: int
+    protocol: int
+    octets: int
+    packets: int
+    attributes: Attributes = {}
+
+
+Record: TypeAlias = Sample | SampleBlock | Event | Entity | Link | Flow
+
+
+def _check_time(ts: datetime | None) -> None:
+    if ts is not None and ts.tzinfo is None:
+        raise ParseError("a record's time must name its time zone")
+
+
+def _check_text(what: str, text: str) -> None:
+    if not isinstance(text, str) or not text or len(text) > MAX_TEXT or "\x00" in text:
+        raise ParseError(f"{what} must be text of 1 to {MAX_TEXT} characters, not {text!r:.80}")

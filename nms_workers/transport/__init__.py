@@ -1,0 +1,1 @@
+"""How we speak to anything: deadlines, secrets, TLS, HTTP, retries, breakers, caches, balancing."""
