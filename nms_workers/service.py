@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import ValidationError as PydanticError
 
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.records import Attributes, Record
+from nms_workers.records import Attributes
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -235,7 +235,7 @@ class Service:
     def metrics(cls) -> dict[str, Metric]:
         """The rows of its `metrics.csv` by name: the contract of what it emits."""
         with (cls.folder() / "metrics.csv").open(encoding="utf-8", newline="") as lines:
-            rows = [Metric(**(row | {"labels": tuple(row["labels"].split())})) for row in csv.DictReader(lines)]  # type: ignore[arg-type]
+            rows = [Metric(**(row | {"labels": tuple(row["labels"].split())})) for row in csv.DictReader(lines)]
         return {row.name: row for row in rows}
 
 
