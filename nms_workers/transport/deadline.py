@@ -1,4 +1,4 @@
-"""The time limit of the work at hand. Celery's limits do not reach threads: every client asks here how long it may wait."""
+"""The time limit of the work at hand: Celery's limits do not reach threads, so every client asks here."""
 
 import time
 from collections.abc import Iterator
