@@ -1,0 +1,279 @@
+"""Settings: `nms.toml` plus environment, checked with the line and the reason, secrets only by reference.
+
+Environment variables override the file: `NMS_` + section + `__` + key, `NMS_WORKERS__POLL_THREADS=50`.
+The URLs of PostgreSQL, Redis and the broker are secrets, since they may hold a password.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from nms_workers.errors import ConfigError
+from nms_workers.service import TargetSettings, seconds, service, services
+from nms_workers.transport.secret import Secret
+
+
+def _duration(value: object) -> object:
+    try:
+        return seconds(value) if isinstance(value, str) else value
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _duration_text(value: float) -> str:
+    return f"{value:g}s"
+
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0), PlainSerializer(_duration_text)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,99}$")]
+
+
+class Section(BaseModel):
+    """Base of the sections: unknown keys are refused, a wrong value is never repeated in the message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Database(Section):
+    """PostgreSQL: the history."""
+
+    url: Secret = Secret("env:NMS_DATABASE_URL")
+
+
+class Redis(Section):
+    """Redis: latest state, locks, and the broker unless another is named."""
+
+    url: Secret = Secret("env:NMS_REDIS_URL")
+
+
+class Broker(Section):
+    """Where Celery's messages live: `redis://...`, or `amqp://...` for RabbitMQ with quorum queues."""
+
+    url: Secret | None = None
+
+
+class Workers(Section):
+    """How much runs at once in one process of each class."""
+
+    poll_threads: int = Field(default=20, ge=1, le=500)
+    control_threads: int = Field(default=4, ge=1, le=50)
+    action_processes: int = Field(default=2, ge=1, le=64)
+
+
+class Retention(Section):
+    """How long history is kept."""
+
+    samples: Duration = 30 * 86_400.0
+    rollups_5m: Duration = 180 * 86_400.0
+    rollups_1h: Duration = 730 * 86_400.0
+    events: Duration = 90 * 86_400.0
+    flows: Duration = 86_400.0
+    poll_runs: Duration = 86_400.0
+
+
+class Spool(Section):
+    """Where finished polls wait for PostgreSQL: a folder shared by the workers of a host, and how much it may hold."""
+
+    folder: Path | None = None
+    max_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+
+
+class Web(Section):
+    """Where Flower listens."""
+
+    host: str = "127.0.0.1"
+    flower_port: int = Field(default=5555, ge=0, le=65_535)
+    flower_auth: Secret | None = None
+
+
+class TargetConfig(BaseModel):
+    """One target. The keys below are the fleet's; every other key is a setting of the target's service."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    service: str
+    name: Name
+    every: dict[str, Duration] = {}
+    skip: list[str] = []
+    paused: bool = False
+    max_series: int = Field(default=10_000, ge=1)
+    worker: Name | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The service's own settings, as written."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def validated(self) -> TargetSettings:
+        """The service's own settings, checked."""
+        return service(self.service).Target.model_validate(self.settings)
+
+
+def _unique(targets: list[TargetConfig]) -> list[TargetConfig]:
+    seen = set()
+    for target in targets:
+        if (target.service, target.name) in seen:
+            raise ValueError(f"two {target.service} targets are named {target.name!r}")
+        seen.add((target.service, target.name))
+    return targets
+
+
+def data_home() -> Path:
+    """`$XDG_DATA_HOME/nms-workers`."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "nms-workers"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `Settings.load` reads it."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="NMS_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    data: Path = Field(default_factory=data_home)
+    database: Database = Database()
+    redis: Redis = Redis()
+    broker: Broker = Broker()
+    workers: Workers = Workers()
+    retention: Retention = Retention()
+    spool: Spool = Spool()
+    web: Web = Web()
+    every: dict[str, Duration] = {}
+    targets: Annotated[list[TargetConfig], AfterValidator(_unique)] = []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment comes before the file."""
+        return env_settings, init_settings
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where finished polls wait for PostgreSQL."""
+        return self.spool.folder or self.data / "spool"
+
+    def broker_url(self) -> str:
+        """The broker's URL, password included."""
+        return (self.broker.url or self.redis.url).reveal()
+
+    @classmethod
+    def load(cls, path: Path | None) -> "Settings":
+        """Read and check the settings.
+
+        Args:
+            path: the TOML file; None: built-in defaults and environment only.
+
+        Raises:
+            ConfigError: every fault with its line and the reason, without values that might be secrets.
+        """
+        text = ""
+        if path is not None:
+            try:
+                text = path.read_text(encoding="utf-8")
+                values = tomllib.loads(text)
+            except (OSError, UnicodeDecodeError) as exc:
+                raise ConfigError(f"{path} cannot be read: {getattr(exc, 'strerror', exc)}") from None
+            except tomllib.TOMLDecodeError as exc:
+                raise ConfigError(f"{path} is not TOML: {exc}") from None
+        else:
+            values = {}
+        lines = _lines(text)
+        try:
+            settings = cls(**values)
+        except ValidationError as exc:
+            raise ConfigError(_faults(path, lines, _errors(exc))) from None
+        if faults := list(_target_faults(settings)):
+            raise ConfigError(_faults(path, lines, faults))
+        return settings
+
+
+def config_path() -> Path | None:
+    """`$NMS_CONFIG`, else `nms.toml` here, else in `$XDG_CONFIG_HOME/nms-workers`; None: there is none."""
+    if named := os.environ.get("NMS_CONFIG"):
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nms-workers" / "nms.toml"
+    return next((path for path in (Path("nms.toml"), home) if path.is_file()), None)
+
+
+Fault = tuple[tuple[str | int, ...], str]
+
+
+def _errors(exc: ValidationError) -> list[Fault]:
+    return [(error["loc"], error["msg"].removeprefix("Value error, ")) for error in exc.errors(include_input=False)]
+
+
+def _target_faults(settings: Settings) -> Iterable[Fault]:
+    """What is wrong with targets and intervals that only their services can tell."""
+    known = {f"{kind}.{name}" for kind, one in services().items() for name in one.polls()}
+    for poll in settings.every.keys() - known:
+        yield ("every", poll), f"there is no poll {poll!r}; known: {', '.join(sorted(known))}"
+    for index, target in enumerate(settings.targets):
+        here: tuple[str | int, ...] = ("targets", index)
+        try:
+            polls = service(target.service).polls()
+        except ConfigError as exc:
+            yield (*here, "service"), str(exc)
+            continue
+        for key, names in (("every", target.every), ("skip", target.skip)):
+            for poll in set(names) - polls.keys():
+                yield (*here, key), f"{target.service} has no poll {poll!r}; it has {', '.join(polls)}"
+        try:
+            target.validated()
+        except ValidationError as exc:
+            yield from (((*here, *where), why) for where, why in _errors(exc))
+
+
+def _faults(path: Path | None, lines: Mapping[tuple[str | int, ...], int], faults: Iterable[Fault]) -> str:
+    told = []
+    for where, why in faults:
+        line = next((lines[where[:end]] for end in range(len(where), 0, -1) if where[:end] in lines), None)
+        source = f"{path}:{line}" if line else str(path) if path else "environment"
+        told.append((line or 0, f"{source}: {'.'.join(str(part) for part in where)}: {why}"))
+    return "\n".join(text for _, text in sorted(told))
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\"'.-]+)\s*=")
+
+
+def _lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line of every table and key, by its path as pydantic names it. tomllib does not keep positions."""
+    found: dict[tuple[str | int, ...], int] = {}
+    counts: dict[str, int] = {}
+    table: tuple[str | int, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            name = header[2].replace('"', "").replace("'", "")
+            table = tuple(name.split("."))
+            if header[1] == "[[":
+                counts[name] = counts.get(name, -1) + 1
+                table = (*table, counts[name])
+            elif table[0] in counts:  # a sub-table of the last element of an array
+                table = (table[0], counts[str(table[0])], *table[1:])
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            parts = key[1].replace('"', "").replace("'", "").split(".")
+            found.setdefault((*table, *parts), number)
+            found.setdefault((*table, key[1].strip("\"'")), number)
+    return found
