@@ -1,0 +1,65 @@
+"""Single flight: a target is never polled twice at the same time, anywhere in the fleet.
+
+The lock's token is the slot's due time, which only ever grows for one poll of one target: it is the fencing token, also
+after Redis lost its data. Latest state refuses a write with an older one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import redis
+
+from nms_workers.errors import Skipped
+
+STARTED = "nms:started"  # slot -> worker: tells a slot that was lost from one that never began
+
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+return false
+"""
+_RELEASE = """
+redis.call('HDEL', KEYS[2], ARGV[2])
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+def slot_key(target_id: int, poll: str, due_ms: int) -> str:
+    """Names a slot in Redis."""
+    return f"{target_id}:{poll}:{due_ms}"
+
+
+class Flights:
+    """Takes and releases the locks.
+
+    Args:
+        worker: this worker's name, shown to whoever finds the lock taken.
+    """
+
+    def __init__(self, redis_client: "redis.Redis", worker: str) -> None:
+        self._take = redis_client.register_script(_TAKE)
+        self._release = redis_client.register_script(_RELEASE)
+        self._worker = worker
+
+    @contextmanager
+    def flight(self, target_id: int, poll: str, due_ms: int, seconds: float) -> Iterator[None]:
+        """Hold the lock of one poll of one target, at most `seconds`.
+
+        Raises:
+            Skipped: another run holds it; nothing may be asked.
+            redis.RedisError: Redis is away, so nobody can know who polls.
+        """
+        keys = [f"nms:flight:{target_id}:{poll}", STARTED]
+        token = f"{due_ms}@{self._worker}"
+        slot = slot_key(target_id, poll, due_ms)
+        holder = self._take(keys=keys, args=[token, int(seconds * 1000), slot, self._worker])
+        if holder:
+            raise Skipped(f"the previous run still goes ({holder.decode().partition('@')[2]})")
+        try:
+            yield
+        finally:
+            with suppress(redis.RedisError):  # the lock ends by itself in `seconds`
+                self._release(keys=keys, args=[token, slot])

@@ -1,0 +1,82 @@
+"""The targets the fleet works on: settled in PostgreSQL, carried to every worker in one Redis hash.
+
+Workers read the hash, never the settings file, so a reload needs no restart, and polling goes on while PostgreSQL is
+away. References to secrets travel; secrets do not.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+KEY = "nms:targets"
+VERSION = "nms:targets:version"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One active target, as dispatch and workers need it. `every` holds seconds by poll: the polls that are on."""
+
+    id: int
+    service: str
+    name: str
+    settings: dict[str, Any]
+    every: dict[str, float]
+    max_series: int = 10_000
+    worker: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal service settings: a client built from them stays good."""
+        return msgspec.json.encode(self.settings, order="sorted").decode()
+
+
+class Inventory:
+    """The targets in Redis, with a copy in this process that is renewed when their version changes."""
+
+    def __init__(self, redis_client: "redis.Redis") -> None:
+        self._redis = redis_client
+        self._lock = threading.Lock()
+        self._version: bytes | None = None
+        self._targets: dict[int, Target] = {}
+
+    def publish(self, targets: Iterable[Target]) -> None:
+        """Make these all the targets there are, in one transaction."""
+        body = {str(target.id): msgspec.json.encode(target) for target in targets}
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(KEY)
+            if body:
+                pipe.hset(KEY, mapping=body)  # type: ignore[arg-type]
+            pipe.incr(VERSION)
+            pipe.execute()
+
+    def all(self) -> Mapping[int, Target]:
+        """Every active target by id.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        version = self._redis.get(VERSION)
+        with self._lock:
+            if version is None or version != self._version:
+                found: Mapping[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment]
+                self._targets = {int(key): msgspec.json.decode(body, type=Target) for key, body in found.items()}
+                self._version = version  # type: ignore[assignment]
+            return self._targets
+
+    def known(self) -> bool:
+        """Whether targets were ever published here: a Redis that lost its data has to be told anew."""
+        return bool(self._redis.exists(VERSION))
+
+    def pick(self, ids: Sequence[int]) -> list[Target]:
+        """Those of these targets that are still active."""
+        everyone = self.all()
+        return [everyone[one] for one in ids if one in everyone]
+
+    def with_poll(self, service: str, poll: str) -> list[Target]:
+        """The targets of a service on which this poll is on."""
+        return [target for target in self.all().values() if target.service == service and poll in target.every]
