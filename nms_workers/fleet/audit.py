@@ -1,8 +1,8 @@
 """The ledger has no holes: every slot that should have been, by the clock alone, is accounted for.
 
-What ran writes its own row. This names the rest: `lost` when a worker had taken it, `expired` when none did (beat or the
-broker was away, or the queue was longer than the interval). A result that still arrives later, from a spool, replaces
-such a row.
+What ran writes its own row. This names the rest: `lost` when a worker had taken it, `expired` when none did (beat or
+the broker was away, or the queue was longer than the interval). A result that still arrives later, from a spool,
+replaces such a row.
 """
 
 import logging
@@ -56,7 +56,7 @@ _ACCOUNT = text("""
         SET audited_until = greatest(s.audited_until, to_timestamp(b.until_ms / 1000.0))
         FROM bounds b WHERE (s.target_id, s.poll) = (b.target_id, b.poll)
     )
-    SELECT outcome, count(*) FROM missing GROUP BY outcome
+    SELECT outcome, count(*) AS found FROM missing GROUP BY outcome
 """)
 
 
@@ -81,7 +81,7 @@ def audit(engine: Engine, client: "redis.Redis", now: datetime) -> dict[str, int
     if skipped:
         log.info("audit: %d schedules begin now: they are new, or the fleet was not running", len(skipped))
     _forget_started(client, started, now)
-    return {outcome: count for outcome, count in found}
+    return {row.outcome: row.found for row in found}
 
 
 def _started(client: "redis.Redis") -> Mapping[str, str]:

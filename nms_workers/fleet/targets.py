@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from nms_workers.fleet.inventory import Inventory, Target
@@ -16,6 +16,12 @@ from nms_workers.fleet.slots import phase
 from nms_workers.service import services
 from nms_workers.settings import Settings, TargetConfig
 from nms_workers.store.schema import schedules, targets
+
+_DROP_OTHERS = text("""
+    DELETE FROM schedules s WHERE NOT EXISTS (
+        SELECT 1 FROM unnest(CAST(:ids AS int[]), CAST(:polls AS text[])) AS w(target_id, poll)
+        WHERE (w.target_id, w.poll) = (s.target_id, s.poll))
+""")
 
 
 @dataclass
@@ -121,8 +127,8 @@ def _sync_schedules(connection: Connection, active: list[Target], now: datetime)
         for target in active
         for poll, every in target.every.items()
     ]
-    keys = [(row["target_id"], row["poll"]) for row in wanted]
-    connection.execute(delete(schedules).where(tuple_(schedules.c.target_id, schedules.c.poll).not_in(keys)))
+    ids, polls = [row["target_id"] for row in wanted], [row["poll"] for row in wanted]
+    connection.execute(_DROP_OTHERS, {"ids": ids, "polls": polls})
     if wanted:
         statement = insert(schedules)
         new = statement.excluded

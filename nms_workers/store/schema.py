@@ -69,6 +69,7 @@ targets = Table(
     Column("source", TEXT, nullable=False),
     Column("state", TEXT, nullable=False),
     Column("settings", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Column("options", JSONB, nullable=False, server_default=EMPTY_OBJECT),  # the fleet's own: intervals, budgets
     Column("worker", TEXT),  # the host that must poll it; null: any
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
     Column("updated_at", MOMENT, nullable=False, server_default=NOW),
@@ -278,7 +279,9 @@ jobs = Table(
     Column("state", TEXT, nullable=False),
     Column("attempts", INTEGER, nullable=False, server_default=text("0")),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
+    Column("published_at", MOMENT),  # when its message was last sent
     Column("claimed_at", MOMENT),
+    Column("leased_until", MOMENT),  # a running job whose lease ran out has lost its worker
     Column("finished_at", MOMENT),
     Column("deadline", MOMENT),
     Column("worker", TEXT),

@@ -1,0 +1,96 @@
+"""A job's run: claimed by state, so no message can start it twice; it ends in one state with its result."""
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Engine, func, update
+from sqlalchemy.exc import OperationalError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from nms_workers.errors import NmsError
+from nms_workers.jobs.job import Job, find, from_row
+from nms_workers.jobs.submit import MAX_ATTEMPTS, action_of
+from nms_workers.service import Action, Change, Client
+from nms_workers.store.schema import jobs
+from nms_workers.transport.deadline import deadline
+
+log = logging.getLogger(__name__)
+
+LEASE_MARGIN = 15.0  # seconds a lease outlives the hard limit of a run
+
+
+def run(engine: Engine, job_id: uuid.UUID, worker: str, client_of: Callable[[Job], Client]) -> Job:
+    """Run a queued job to its end. One that is running, or has ended, is left as it is.
+
+    Args:
+        client_of: gives the client of the job's target.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away; the lease runs out and the job runs again.
+    """
+    job = find(engine, job_id)
+    declared = action_of(job.service, job.action)
+    claimed = _claim(engine, job, declared, worker)
+    if claimed is None:
+        return job
+    try:
+        with deadline(declared.deadline):
+            change = declared.run(client_of(claimed), **declared.validate(claimed.arguments))
+    except NmsError as exc:
+        return _finish(engine, claimed, worker, _failure(str(exc)))
+    except Exception as exc:  # every fault ends the job in one state, with a line for people
+        log.exception("job %s (%s on %s): a fault in the action", claimed.id, claimed.action, claimed.target)
+        return _finish(engine, claimed, worker, _failure(f"a fault in the action: {type(exc).__name__}"))
+    return _finish(engine, claimed, worker, _success(change))
+
+
+def _claim(engine: Engine, job: Job, declared: Action, worker: str) -> Job | None:
+    with engine.begin() as connection:
+        row = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id, jobs.c.state == "queued", jobs.c.attempts < MAX_ATTEMPTS)
+            .values(
+                state="running",
+                attempts=jobs.c.attempts + 1,
+                claimed_at=func.now(),
+                leased_until=func.now() + timedelta(seconds=declared.deadline + LEASE_MARGIN),
+                worker=worker,
+            )
+            .returning(jobs)
+        ).one_or_none()
+    return None if row is None else from_row(row)
+
+
+def _success(change: Change) -> dict[str, Any]:
+    return {
+        "state": "succeeded" if change.changed else "unchanged",
+        "result": {"changed": change.changed, "message": change.message},
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def _failure(error: str) -> dict[str, Any]:
+    return {"state": "failed", "error": error}
+
+
+@retry(
+    retry=retry_if_exception_type(OperationalError),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    stop=stop_after_delay(LEASE_MARGIN - 5),
+    reraise=True,
+)
+def _finish(engine: Engine, job: Job, worker: str, values: dict[str, Any]) -> Job:
+    """Write the end, unless somebody else took the job over when the lease had run out."""
+    with engine.begin() as connection:
+        row = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id, jobs.c.state == "running", jobs.c.attempts == job.attempts)
+            .where(jobs.c.worker == worker)
+            .values(finished_at=func.now(), leased_until=None, **values)
+            .returning(jobs)
+        ).one_or_none()
+    return find(engine, job.id) if row is None else from_row(row)
