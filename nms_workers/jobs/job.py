@@ -65,17 +65,23 @@ def new_id() -> uuid.UUID:
     return uuid.UUID(str(uuid_utils.uuid7()))
 
 
-def find(engine: Engine, job_id: uuid.UUID) -> Job:
+def find(engine: Engine, job_id: uuid.UUID) -> Job | None:
+    """The job of this id, if there is one."""
+    with engine.connect() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else from_row(row)
+
+
+def get(engine: Engine, job_id: uuid.UUID) -> Job:
     """The job of this id.
 
     Raises:
         NmsError: there is none.
     """
-    with engine.connect() as connection:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
-    if row is None:
+    job = find(engine, job_id)
+    if job is None:
         raise NmsError(f"there is no job {job_id}", hint="`nms-workers jobs list` shows those there are")
-    return from_row(row)
+    return job
 
 
 def newest(engine: Engine, limit: int = 50) -> Sequence[Job]:

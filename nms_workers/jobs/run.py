@@ -1,7 +1,6 @@
 """A job's run: claimed by state, so no message can start it twice; it ends in one state with its result."""
 
 import logging
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from nms_workers.errors import NmsError
-from nms_workers.jobs.job import Job, find, from_row
+from nms_workers.jobs.job import Job, from_row, get
 from nms_workers.jobs.submit import MAX_ATTEMPTS, action_of
 from nms_workers.service import Action, Change, Client
 from nms_workers.store.schema import jobs
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 LEASE_MARGIN = 15.0  # seconds a lease outlives the hard limit of a run
 
 
-def run(engine: Engine, job_id: uuid.UUID, worker: str, client_of: Callable[[Job], Client]) -> Job:
+def run(engine: Engine, job: Job, worker: str, client_of: Callable[[Job], Client]) -> Job:
     """Run a queued job to its end. One that is running, or has ended, is left as it is.
 
     Args:
@@ -31,7 +30,6 @@ def run(engine: Engine, job_id: uuid.UUID, worker: str, client_of: Callable[[Job
     Raises:
         sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away; the lease runs out and the job runs again.
     """
-    job = find(engine, job_id)
     declared = action_of(job.service, job.action)
     claimed = _claim(engine, job, declared, worker)
     if claimed is None:
@@ -93,4 +91,4 @@ def _finish(engine: Engine, job: Job, worker: str, values: dict[str, Any]) -> Jo
             .values(finished_at=func.now(), leased_until=None, **values)
             .returning(jobs)
         ).one_or_none()
-    return find(engine, job.id) if row is None else from_row(row)
+    return get(engine, job.id) if row is None else from_row(row)

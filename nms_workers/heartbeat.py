@@ -1,0 +1,54 @@
+"""A file that is touched while a worker can receive messages: what a health check looks at.
+
+A process that lives but lost its broker stops touching it; asking the worker over the broker would cost a second of CPU
+every time. The file is `<data>/run/<node name>.heartbeat`.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import bootsteps
+
+from nms_workers.settings import Settings, config_path
+
+EVERY_SECONDS = 2.0
+STALE_SECONDS = 15.0
+
+
+def folder(settings: Settings) -> Path:
+    """Where the heartbeat files lie."""
+    return settings.data / "run"
+
+
+def stale(path: Path) -> bool:
+    """Whether the worker of this file has stopped consuming."""
+    try:
+        return time.time() - path.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return True
+
+
+class Heartbeat(bootsteps.StartStopStep):
+    """Part of the consumer: Celery stops it when the broker goes and starts it when it is back."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+        self._path = folder(Settings.load(config_path())) / f"{consumer.hostname}.heartbeat"
+
+    def start(self, consumer: Any) -> None:
+        """Touch now and from then on."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch()
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._path.touch)
+
+    def stop(self, consumer: Any) -> None:
+        """Leave the file to grow stale."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    shutdown = stop

@@ -1,0 +1,38 @@
+"""The queues by class: a storm in one never starves another. The broker makes them as they are declared here."""
+
+import socket
+
+from kombu import Queue
+
+from nms_workers.service import services
+from nms_workers.settings import Settings
+
+CLASSES = {
+    "polls": ("poll.", "edge."),
+    "actions": ("act.",),
+    "control": ("dispatch", "store", "watch"),
+}
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """Every queue of the fleet, by class."""
+    own = {target.worker for target in settings.targets if target.worker} | {socket.gethostname()}
+    return [
+        "dispatch",
+        "store",
+        "watch",
+        *(f"poll.{kind}" for kind, one in services().items() if one.polls()),
+        *(f"act.{kind}" for kind, one in services().items() if one.actions()),
+        *(f"edge.{name}" for name in sorted(own)),
+    ]
+
+
+def queue(name: str, broker_url: str) -> Queue:
+    """A durable queue; on RabbitMQ a quorum queue."""
+    quorum = {"x-queue-type": "quorum"} if broker_url.startswith(("amqp", "pyamqp")) else None
+    return Queue(name, routing_key=name, durable=True, queue_arguments=quorum)
+
+
+def queues_of(worker_class: str, settings: Settings) -> list[str]:
+    """The queues a class of worker consumes."""
+    return [name for name in queue_names(settings) if name.startswith(CLASSES[worker_class])]

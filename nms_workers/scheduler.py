@@ -1,0 +1,164 @@
+"""Celery beat for a fleet: several may run, one leads; a changed settings file is taken over without a restart.
+
+Nothing is kept on disk: what is due follows from the clock (`fleet.slots`), so a beat that died left nothing to
+recover, and the next one goes on at once. The lease only spares the work of two; were both to lead for a moment,
+dispatch would still publish every slot once.
+"""
+
+import logging
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery.beat import Scheduler
+from sqlalchemy.exc import SQLAlchemyError
+
+from beat_schedule import beat_schedule
+from nms_workers.errors import ConfigError
+from nms_workers.fleet.targets import sync
+from nms_workers.heartbeat import folder
+from nms_workers.runtime import runtime
+from nms_workers.settings import Settings, config_path
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+LOOK_SECONDS = 2.0  # how often the settings file and the inventory are looked at
+
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class Lease:
+    """Leadership among beats: a key in Redis that only its holder renews."""
+
+    def __init__(self, client: "redis.Redis", key: str = "nms:lease:beat", seconds: float = LEASE_SECONDS) -> None:
+        self._hold = client.register_script(_HOLD)
+        self._drop = client.register_script(_DROP)
+        self._key, self._seconds = key, seconds
+        self._token = uuid.uuid4().hex
+        self._held_until = 0.0
+        self._renew_at = 0.0
+
+    def held(self) -> bool:
+        """Whether this process leads now; takes or renews the lease where needed. Redis away: nobody leads for long."""
+        now = time.monotonic()
+        if now < self._renew_at:
+            return now < self._held_until
+        try:
+            mine = bool(self._hold(keys=[self._key], args=[self._token, int(self._seconds * 1000)]))
+        except redis.RedisError:
+            self._renew_at = now + 0.5
+            return now < self._held_until
+        self._held_until = now + self._seconds if mine else 0.0
+        self._renew_at = now + (self._seconds / 3 if mine else 1.0)
+        return mine
+
+    def drop(self) -> None:
+        """Let another lead at once."""
+        try:
+            self._drop(keys=[self._key], args=[self._token])
+        except redis.RedisError as exc:
+            log.info("the lease of beat ends by itself: Redis is away (%s)", type(exc).__name__)
+
+
+class SettingsFile:
+    """Watches the settings file; a broken file is refused, and the settings before it stay."""
+
+    def __init__(self, path: Path | None, settings: Settings) -> None:
+        self.settings = settings
+        self._path = path
+        self._seen = self._state()
+
+    def changed(self) -> bool:
+        """Whether there are new, good settings since the last call."""
+        state = self._state()
+        if state == self._seen:
+            return False
+        self._seen = state
+        try:
+            self.settings = Settings.load(self._path)
+        except ConfigError as exc:
+            log.error("the changed settings are refused, the ones before stay:\n%s", exc)  # noqa: TRY400
+            return False
+        return True
+
+    def _state(self) -> tuple[int, int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class LeaderScheduler(Scheduler):
+    """Beat's scheduler with a lease, a heartbeat file and a reload."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        here = runtime()
+        self._file = SettingsFile(config_path(), here.settings)
+        self._lease = Lease(here.redis)
+        self._leads = False
+        self._to_sync = True
+        self._look_at = 0.0
+        self._heartbeat = folder(here.settings) / "beat.heartbeat"
+        self._heartbeat.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(*args, **options)
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        """Send what is due, if this beat leads; returns seconds until the next call."""
+        self._look()
+        leads = self._lease.held()
+        if leads != self._leads:
+            self._leads = leads
+            log.info("beat %s %s", os.getpid(), "leads" if leads else "stands by: another one leads")
+            if leads:
+                self._to_sync = True
+        if not leads:
+            return float(self.max_interval)
+        if self._to_sync:
+            self._to_sync = not self._sync()
+        return float(super().tick(*args, **options))
+
+    def close(self) -> None:
+        """Hand over."""
+        self._lease.drop()
+        super().close()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        self._heartbeat.touch()
+        if self._file.changed():
+            self.merge_inplace(beat_schedule(self._file.settings))
+            self._to_sync = True
+        elif self._leads:
+            self._to_sync = self._to_sync or self._inventory_lost()
+
+    def _inventory_lost(self) -> bool:
+        try:
+            return not runtime().inventory.known()
+        except redis.RedisError:
+            return False
+
+    def _sync(self) -> bool:
+        here = runtime()
+        try:
+            log.info("%s", sync(here.engine, here.inventory, self._file.settings, datetime.now(UTC)))
+        except (SQLAlchemyError, redis.RedisError) as exc:
+            log.warning("targets are not synced yet: %s", type(exc).__name__)
+            return False
+        return True

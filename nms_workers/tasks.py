@@ -1,0 +1,135 @@
+"""The Celery tasks: one for each poll and each action of each service, and the fleet's own. They only call.
+
+A name is `nms.<service>.<poll or action>`. Return values are not stored; they are what Flower shows.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Celery, Task
+from celery.signals import task_failure, worker_process_shutdown, worker_shutdown
+
+from nms_workers.errors import NmsError
+from nms_workers.fleet.audit import audit
+from nms_workers.fleet.dispatch import Dispatcher, Shard
+from nms_workers.jobs.job import Job, find
+from nms_workers.jobs.run import run as run_job
+from nms_workers.jobs.submit import Wish, record, sweep
+from nms_workers.publish import publish_job, publish_shards
+from nms_workers.runtime import runtime
+from nms_workers.service import Action, Client, services
+from nms_workers.store.partitions import maintain
+from nms_workers.store.rollups import roll_up
+
+log = logging.getLogger(__name__)
+
+
+def register(app: Celery) -> None:
+    """Give the application its tasks."""
+    for kind, one in services().items():
+        for name in one.polls():
+            _poll_task(app, kind, name)
+        for name, declared in one.actions().items():
+            _action_task(app, kind, name, declared)
+    for task, function in _FLEET_TASKS.items():
+        app.task(name=task, bind=True)(function)
+
+
+def _poll_task(app: Celery, kind: str, poll: str) -> None:
+    @app.task(name=f"nms.{kind}.{poll}")
+    def poll_targets(slots: list[tuple[int, int]], targets: list[str], manual: bool = False) -> dict[str, str]:
+        """Poll these slots, (target id, due in ms); `targets` only tells people which they are."""
+        here = runtime()
+        due = dict(slots)
+        picked = [(target, due[target.id]) for target in here.inventory.pick(list(due))]
+        return here.runner.run(kind, poll, picked, manual=manual)
+
+
+def _action_task(app: Celery, kind: str, action: str, declared: Action) -> None:
+    @app.task(
+        name=f"nms.{kind}.{action}",
+        bind=True,
+        acks_late=True,
+        soft_time_limit=declared.deadline,
+        time_limit=declared.deadline + 10,
+    )
+    def act(self: Task, target: str, **arguments: Any) -> dict[str, Any]:
+        """Run the job whose id is the task's id; a task of a producer that wrote no job becomes one."""
+        here = runtime()
+        job_id = uuid.UUID(self.request.id)
+        job = find(here.engine, job_id)
+        if job is None:
+            wish = Wish(kind, action, target, arguments, requested_by=self.request.origin or "celery")
+            try:
+                job = record(here.engine, wish, job_id)
+            except NmsError as exc:
+                return {"target": target, "state": "refused", "error": str(exc)}
+        job = run_job(here.engine, job, here.worker, _client_of)
+        return {"target": target, "state": job.state, "error": job.error}
+
+
+def _client_of(job: Job) -> Client:
+    here = runtime()
+    for target in here.inventory.all().values():
+        if (target.service, target.name) == (job.service, job.target):
+            here.breakers.allow(str(target), services()[job.service].breaker)
+            return here.clients.get(target)
+    raise NmsError(f"the {job.service} target {job.target!r} is not active any more")
+
+
+def _dispatch(task: Task, service: str, poll: str) -> int:
+    """Publish what is due of one poll."""
+    here = runtime()
+
+    def send(shards: Iterable[Shard]) -> None:
+        publish_shards(task.app, shards)
+
+    return Dispatcher(here.inventory, here.redis, send).dispatch(service, poll, int(time.time() * 1000))
+
+
+def _audit(task: Task) -> dict[str, int]:
+    """Account for slots that left no trace."""
+    here = runtime()
+    here.clients.keep_only(set(here.inventory.all()))
+    return audit(here.engine, here.redis, datetime.now(UTC))
+
+
+def _maintain(task: Task) -> None:
+    """Make partitions ahead and drop what is older than the retention."""
+    here = runtime()
+    maintain(here.engine, datetime.now(UTC), here.settings.retention.model_dump())
+
+
+def _roll_up(task: Task) -> None:
+    """Bring the roll-ups up to now."""
+    roll_up(runtime().engine, datetime.now(UTC))
+
+
+def _sweep(task: Task) -> int:
+    """Publish jobs nobody picked up."""
+    return sweep(runtime().engine, lambda job: publish_job(task.app, job))
+
+
+_FLEET_TASKS = {
+    "nms.dispatch": _dispatch,
+    "nms.audit": _audit,
+    "nms.maintain": _maintain,
+    "nms.roll_up": _roll_up,
+    "nms.jobs.sweep": _sweep,
+}
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def _close(**_: Any) -> None:
+    if runtime.cache_info().currsize:
+        runtime().close()
+
+
+@task_failure.connect
+def _forget_traceback(sender: Task, exception: BaseException, **_: Any) -> None:
+    log.warning("task %s failed: %s", sender.name, type(exception).__name__)
