@@ -1,5 +1,6 @@
 """The time limit of the work at hand: Celery's limits do not reach threads, so every client asks here."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,19 +8,22 @@ from contextvars import ContextVar
 
 from nms_workers.errors import Timeout
 
-_ends_at: ContextVar[float | None] = ContextVar("deadline", default=None)
+_ends_at: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Everything inside must be done in `seconds`. A deadline inside another can only be earlier."""
-    ends_at = time.monotonic() + seconds
-    outer = _ends_at.get()
-    token = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
+    token = _ends_at.set(min(_ends_at.get(), time.monotonic() + seconds))
     try:
         yield
     finally:
         _ends_at.reset(token)
+
+
+def time_left() -> float:
+    """Seconds until the deadline: infinite where there is none, negative once it has passed."""
+    return _ends_at.get() - time.monotonic()
 
 
 def remaining(limit: float) -> float:
@@ -28,10 +32,7 @@ def remaining(limit: float) -> float:
     Raises:
         Timeout: nothing is left.
     """
-    ends_at = _ends_at.get()
-    if ends_at is None:
-        return limit
-    left = ends_at - time.monotonic()
+    left = time_left()
     if left <= 0:
         raise Timeout("the time limit of this run is used up")
     return min(limit, left)

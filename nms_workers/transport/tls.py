@@ -1,0 +1,130 @@
+"""TLS as a client: which authorities to trust, which certificate to show, and what a failed handshake means."""
+
+import ssl
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, model_validator
+
+from nms_workers.errors import AuthError, ConfigError, TargetError, Unreachable
+from nms_workers.service import TargetSettings
+from nms_workers.transport.secret import Secret
+
+
+class TlsSettings(BaseModel):
+    """How to check the server and how to show who we are.
+
+    Args:
+        ca: PEM file of the authorities to trust instead of the system's.
+        cert, key: PEM files of our own certificate, for servers that ask for one; `cert` may hold both.
+        key_password: opens an encrypted key.
+        verify: False accepts any certificate: anyone in between can read and change everything.
+        server_name: the name to ask for and to find in the certificate, when the URL holds an address.
+        min_version: the oldest TLS to accept.
+    """
+
+    model_config = TargetSettings.model_config
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    key_password: Secret | None = None
+    verify: bool = True
+    server_name: str | None = None
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+    @model_validator(mode="after")
+    def _key_needs_cert(self) -> "TlsSettings":
+        if self.cert is None and (self.key or self.key_password):
+            raise ValueError("a key is of no use without its certificate: set cert too")
+        return self
+
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def client_context(settings: TlsSettings) -> ssl.SSLContext:
+    """The context of connections made with these settings.
+
+    Raises:
+        ConfigError: a file is missing, unreadable or not what it should be; the message names it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _VERSIONS[settings.min_version]
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif settings.ca:
+        try:
+            context.load_verify_locations(cafile=settings.ca)
+        except ssl.SSLError:
+            raise ConfigError(f"tls.ca: {settings.ca} holds no certificate", hint="it must be a PEM file") from None
+        except OSError as exc:
+            raise ConfigError(f"tls.ca: {settings.ca} cannot be read: {exc.strerror}") from None
+    else:
+        context.load_default_certs()
+    if settings.cert:
+        _load_own(context, settings.cert, settings)
+    return context
+
+
+def _load_own(context: ssl.SSLContext, cert: Path, settings: TlsSettings) -> None:
+    # An empty password keeps OpenSSL from asking for one at the terminal; for a key in clear it is ignored.
+    password = settings.key_password.reveal() if settings.key_password else ""
+    key = settings.key or cert
+    try:
+        context.load_cert_chain(cert, settings.key, password)
+    except ssl.SSLError as exc:
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"tls.key: {key} is not the key of the certificate {cert}") from None
+        raise ConfigError(
+            f"tls.cert: {cert} with the key {key} cannot be used",
+            hint="both must be PEM, and an encrypted key needs its tls.key_password",
+        ) from None
+    except OSError as exc:
+        raise ConfigError(f"tls.cert: {cert} or the key {key} cannot be read: {exc.strerror}") from None
+
+
+# X509_V_ERR_* of OpenSSL, https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_UNKNOWN_AUTHORITY = ("comes from an authority we do not trust", "set tls.ca to the authority's PEM file")
+_CERTIFICATE_FAULTS = {
+    9: ("is not valid yet", "check the clocks of both machines"),
+    10: ("has expired", "renew it on the target"),
+    18: ("is self-signed", "set tls.ca to the certificate itself"),
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    23: ("has been revoked", "renew it on the target"),
+    62: ("is for another name", "use a name that stands in it, or set tls.server_name"),
+    64: ("is for another address", "use a name that stands in it, or set tls.server_name"),
+}
+# Reasons as OpenSSL words them; the alerts are what the other side says about us.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
+_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
+_OWN_CERTIFICATE = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "TLSV1_ALERT_UNKNOWN_CA",
+    "TLSV1_ALERT_ACCESS_DENIED",
+}
+
+
+def tls_fault(error: ssl.SSLError, host: str) -> TargetError:
+    """What a failed handshake with `host` means: `AuthError` when it is our certificate, `Unreachable` otherwise."""
+    reason = (error.reason or type(error).__name__).upper()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what, hint = _CERTIFICATE_FAULTS.get(error.verify_code, (f"is refused: {error.verify_message}", ""))
+        return Unreachable(f"TLS with {host} failed: its certificate {what}", hint=hint)
+    if reason in _OWN_CERTIFICATE:
+        hint = "set tls.cert and tls.key to a certificate it accepts"
+        return AuthError(f"TLS with {host} failed: it does not accept our certificate or the lack of one", hint=hint)
+    if reason in _NO_TLS:
+        return Unreachable(f"TLS with {host} failed: it does not speak TLS on this port", hint="try http://")
+    if reason in _VERSION:
+        return Unreachable(f"TLS with {host} failed: no common version", hint="check tls.min_version")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return Unreachable(f"TLS with {host} failed: it closed the connection in the middle")
+    return Unreachable(f"TLS with {host} failed: {reason.lower().replace('_', ' ')}")
