@@ -35,13 +35,13 @@ class Runtime:
     @cached_property
     def engine(self) -> Engine:
         """PostgreSQL."""
-        return make_engine(self.settings.database.url.reveal())
+        return make_engine(self.settings.database_url())
 
     @cached_property
     def redis(self) -> "redis.Redis":
         """Redis; answers are bytes. A dropped connection is tried again twice, then the caller is told."""
         return redis.Redis.from_url(
-            self.settings.redis.url.reveal(),
+            self.settings.redis_url(),
             socket_timeout=5,
             socket_connect_timeout=5,
             health_check_interval=15,

@@ -49,15 +49,15 @@ class Section(BaseModel):
 
 
 class Database(Section):
-    """PostgreSQL: the history."""
+    """PostgreSQL: the history. Default: $NMS_DATABASE_URL, else the one that `nms-workers up` starts."""
 
-    url: Secret = Secret("env:NMS_DATABASE_URL")
+    url: Secret | None = None
 
 
 class Redis(Section):
-    """Redis: latest state, locks, and the broker unless another is named."""
+    """Redis: latest state, locks, and the broker unless another is named. Default: $NMS_REDIS_URL, else as above."""
 
-    url: Secret = Secret("env:NMS_REDIS_URL")
+    url: Secret | None = None
 
 
 class Broker(Section):
@@ -132,6 +132,9 @@ def _unique(targets: list[TargetConfig]) -> list[TargetConfig]:
     return targets
 
 
+WRITTEN_BY_UP = "up.toml"
+
+
 def data_home() -> Path:
     """`$XDG_DATA_HOME/nms-workers`."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -173,9 +176,30 @@ class Settings(BaseSettings):
         """Where finished polls wait for PostgreSQL."""
         return self.spool.folder or self.data / "spool"
 
+    def database_url(self) -> str:
+        """PostgreSQL's URL, password included."""
+        return self._url(self.database.url, "NMS_DATABASE_URL", "postgres")
+
+    def redis_url(self) -> str:
+        """Redis' URL, password included."""
+        return self._url(self.redis.url, "NMS_REDIS_URL", "redis")
+
     def broker_url(self) -> str:
         """The broker's URL, password included."""
-        return (self.broker.url or self.redis.url).reveal()
+        return self.broker.url.reveal() if self.broker.url else self.redis_url()
+
+    def _url(self, named: Secret | None, variable: str, embedded: str) -> str:
+        if named:
+            return named.reveal()
+        if variable in os.environ:
+            return os.environ[variable]
+        try:
+            return Secret(f"file:{self.data / embedded / 'url'}").reveal()
+        except ConfigError:
+            raise ConfigError(
+                f"where is {embedded}? {variable} is not set and `nms-workers up` never ran with {self.data}",
+                hint=f"start `nms-workers up`, or set {variable}",
+            ) from None
 
     @classmethod
     def load(cls, path: Path | None) -> "Settings":
@@ -209,11 +233,15 @@ class Settings(BaseSettings):
 
 
 def config_path() -> Path | None:
-    """`$NMS_CONFIG`, else `nms.toml` here, else in `$XDG_CONFIG_HOME/nms-workers`; None: there is none."""
+    """The settings file in force; None: there is none.
+
+    `$NMS_CONFIG`, else `nms.toml` here, else in `$XDG_CONFIG_HOME/nms-workers`, else what `nms-workers up` wrote.
+    """
     if named := os.environ.get("NMS_CONFIG"):
         return Path(named)
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nms-workers" / "nms.toml"
-    return next((path for path in (Path("nms.toml"), home) if path.is_file()), None)
+    data = Path(os.environ.get("NMS_DATA") or data_home())
+    return next((path for path in (Path("nms.toml"), home, data / WRITTEN_BY_UP) if path.is_file()), None)
 
 
 Fault = tuple[tuple[str | int, ...], str]

@@ -1,0 +1,53 @@
+"""`nms-workers`: everything a person does with the fleet in a shell."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nms_workers import __version__
+from nms_workers.cli import admin, change, fleet, read, up
+from nms_workers.errors import NmsError
+
+app = typer.Typer(
+    name="nms-workers",
+    help="A Celery worker fleet that polls, stores and acts on a whole network-management stack.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def settings_file(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The settings file; default: $NMS_CONFIG, ./nms.toml.")
+    ] = None,
+) -> None:
+    """Options that come before the command."""
+    if config is not None:
+        os.environ["NMS_CONFIG"] = str(config.absolute())
+
+
+for module in (up, fleet, read, change, admin):
+    module.add_to(app)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """The console script: errors of ours are one line for people and exit code 2."""
+    try:
+        app()
+    except NmsError as exc:
+        typer.echo(f"nms-workers: {exc}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

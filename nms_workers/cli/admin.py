@@ -1,0 +1,74 @@
+"""Settings and the database."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nms_workers.cli.output import as_json
+from nms_workers.errors import ConfigError
+from nms_workers.settings import Settings, config_path
+
+EXAMPLE = Path(__file__).parent.parent / "nms.example.toml"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+    config.command("check")(check)
+    config.command("show")(show)
+    config.command("example")(example)
+    app.add_typer(config, name="config")
+    db = typer.Typer(help="The database's schema.", no_args_is_help=True)
+    db.command("upgrade")(upgrade)
+    db.command("status")(status)
+    app.add_typer(db, name="db")
+    app.command()(health)
+
+
+def check() -> None:
+    """Check the settings file; each fault with its line and the reason."""
+    path = config_path()
+    settings = Settings.load(path)
+    typer.echo(f"{path or 'built-in defaults'}: good, {len(settings.targets)} targets")
+
+
+def show() -> None:
+    """Print the settings in force, defaults and environment included. Secrets are shown as references."""
+    as_json(Settings.load(config_path()).model_dump(mode="json"))
+
+
+def example() -> None:
+    """Print a settings file with every section explained."""
+    typer.echo(EXAMPLE.read_text(encoding="utf-8"), nl=False)
+
+
+def upgrade() -> None:
+    """Bring the schema of the configured database to this version."""
+    from nms_workers.store.migrations import upgrade as migrate
+
+    migrate(Settings.load(config_path()).database_url())
+    status()
+
+
+def status() -> None:
+    """Print the schema's version and the one this program needs."""
+    from nms_workers.store.migrations import status as look
+
+    typer.echo(str(look(Settings.load(config_path()).database_url())))
+
+
+def health(
+    name: Annotated[str, typer.Argument(help="polls, actions, control, beat: the --name of the process.")],
+) -> None:
+    """Exit 0 if this process on this host can do its work: what a container's health check calls."""
+    from nms_workers.heartbeat import folder, stale
+
+    files = sorted(folder(Settings.load(config_path())).glob(f"{name}*.heartbeat"))
+    if not files:
+        raise ConfigError(f"no process {name!r} ever ran on this host")
+    silent = [path.stem for path in files if stale(path)]
+    if len(silent) == len(files):
+        typer.echo(f"{', '.join(silent)} stopped consuming", err=True)
+        raise typer.Exit(1)
+    typer.echo("healthy")
