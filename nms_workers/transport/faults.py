@@ -22,7 +22,7 @@ from nms_workers.transport.tls import tls_fault
 _Meaning = tuple[type[NmsError], str, str]
 
 _NO_NAME: _Meaning = (Unreachable, "no such name", "check the name in the url, and DNS")
-_STALL: _Meaning = (Timeout, "no answer in time", "is the target overloaded? raise timeout.read")
+_STALL: _Meaning = (Timeout, "no whole answer in time", "is it overloaded? raise timeout.read, or the poll's deadline")
 _CLOSED: _Meaning = (
     Unreachable,
     "it closed the connection in the middle",
@@ -32,7 +32,7 @@ _NO_ROUTE: _Meaning = (Unreachable, "there is no route to it", "look at addresse
 
 # The nearest class in the order of inheritance counts; None: what caused it says more.
 _MEANINGS: dict[type, _Meaning | None] = {
-    Timeout: (Timeout, "the time limit was used up before the answer was whole", ""),
+    Timeout: _STALL,
     NameResolutionError: _NO_NAME,
     socket.gaierror: _NO_NAME,
     NewConnectionError: None,

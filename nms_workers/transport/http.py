@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypedDict, Unpack
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -398,8 +398,8 @@ def _basic(username: str, password: str) -> str:
 
 def _same_place(response: Response) -> bool:
     """Whether a redirect stays where our credentials belong."""
-    if not response.location:
+    if not response.location or response.to_login:
         return False
-    here, there = urlsplit(response.url), urlsplit(urljoin(response.url, response.location))
+    here, there = urlsplit(response.url), urlsplit(response.location)
     upgrade = (here.scheme, there.scheme) == ("http", "https") and here.hostname == there.hostname
     return upgrade or (here.scheme, here.netloc) == (there.scheme, there.netloc)

@@ -43,6 +43,11 @@ class Response:
     location: str = ""
 
     @property
+    def to_login(self) -> bool:
+        """Whether it sends us to a login page."""
+        return bool(_LOGIN_PATH.search(urlsplit(self.location).path))
+
+    @property
     def text(self) -> str:
         """The body as UTF-8; what is not becomes U+FFFD."""
         return self.body.decode("utf-8", "replace")
@@ -148,7 +153,7 @@ _MEANINGS: dict[int, tuple[type[TargetError], str]] = {
 def _redirected(response: Response) -> TargetError:
     place = urlsplit(response.location)
     to = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"
-    if _LOGIN_PATH.search(place.path):
+    if response.to_login:
         return AuthError(f"{response.url} sends us to its login page {to}", hint=_TOKEN_HINT)
     return Refused(f"{response.url} has moved to {to}", hint="set url to that place, or follow_redirects = true")
 
