@@ -1,0 +1,5 @@
+"""`python -m nms_workers`."""
+
+from nms_workers.cli import main
+
+main()
