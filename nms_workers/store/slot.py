@@ -76,3 +76,17 @@ class SlotResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def milliseconds(self) -> float | None:
         """How long the run took; None when nobody ran it."""
         return None if self.started is None else (self.finished - self.started).total_seconds() * 1000
+
+    def without_records(self, detail: str) -> "SlotResult":
+        """The slot with an outcome of `error` and nothing else: its records are dropped, and `detail` says why."""
+        return msgspec.structs.replace(
+            self,
+            outcome=Outcome.ERROR,
+            detail=detail,
+            blocks=(),
+            events=(),
+            entities=(),
+            links=(),
+            enumerated=(),
+            complete=False,
+        )

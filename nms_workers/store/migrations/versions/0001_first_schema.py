@@ -115,6 +115,9 @@ def upgrade() -> None:
         sa.Column(
             "settings", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
+        sa.Column(
+            "options", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
+        ),
         sa.Column("worker", sa.TEXT(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -173,7 +176,9 @@ def upgrade() -> None:
         sa.Column("state", sa.TEXT(), nullable=False),
         sa.Column("attempts", sa.INTEGER(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("published_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("claimed_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("leased_until", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("finished_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("deadline", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("worker", sa.TEXT(), nullable=True),
