@@ -67,8 +67,10 @@ class Runtime:
     @cached_property
     def writer(self) -> Writer:
         """The way to the history, running."""
-        spool = Spool(self.settings.spool_folder, self.settings.spool.max_bytes)
-        writer = Writer(spool, self.engine, Latest(self.redis))
+        settings = self.settings
+        spool = Spool(settings.spool_folder, settings.spool.max_bytes)
+        latest = Latest(settings.redis_url())
+        writer = Writer(spool, settings.database_url(), latest, retention=settings.retention.by_table())
         writer.start()
         return writer
 

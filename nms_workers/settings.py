@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -83,6 +84,11 @@ class Retention(Section):
     events: Duration = 90 * 86_400.0
     flows: Duration = 86_400.0
     poll_runs: Duration = 86_400.0
+
+    def by_table(self) -> dict[str, timedelta]:
+        """The same by the name of the table."""
+        kept = {name: timedelta(seconds=getattr(self, name)) for name in type(self).model_fields}
+        return {"sample_blocks": kept.pop("samples"), **kept}
 
 
 class Spool(Section):

@@ -101,7 +101,7 @@ def _audit(task: Task) -> dict[str, int]:
 def _maintain(task: Task) -> None:
     """Make partitions ahead and drop what is older than the retention."""
     here = runtime()
-    maintain(here.engine, datetime.now(UTC), here.settings.retention.model_dump())
+    maintain(here.engine, datetime.now(UTC), here.settings.retention.by_table())
 
 
 def _roll_up(task: Task) -> None:

@@ -95,7 +95,7 @@ def poll_now(
     if poll and poll not in of.polls():
         raise ConfigError(f"{kind} has no poll {poll!r}", hint="it has: " + ", ".join(of.polls()))
     wanted = [of.polls()[poll]] if poll else list(of.polls().values())
-    runs = []
+    runs: list[dict[str, Any]] = []
     for name, client in _clients(of, target):
         runs.extend(_run_once(name, client, one) for one in wanted)
         client.close()

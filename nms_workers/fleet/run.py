@@ -140,11 +140,12 @@ class Runner:
         try:
             limit = _limit(poll, target)
             held.enter_context(self._flights.flight(target.id, poll.name, flight.due_ms, limit + LOCK_MARGIN))
+            client = self._clients.get(target)
             self._breakers.allow(str(target), of.breaker)
-            return self._clients.get(target)
         except (NmsError, ValidationError, redis.RedisError) as exc:
             flight.fail(exc)
             return None
+        return client
 
     def _tell_breaker(self, of: type[Service], flight: _Flight) -> None:
         error = flight.error
