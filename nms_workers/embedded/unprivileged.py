@@ -1,8 +1,7 @@
-"""PostgreSQL and Valkey that start with the program when none is configured."""
+"""Running a server as an ordinary user, whoever started us: PostgreSQL refuses root and users without a name."""
 
 import os
 import pwd
-import socket
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ class User(NamedTuple):
 
 
 def unprivileged(program: Path) -> User:
-    """How to run `program` as an ordinary user with a name: PostgreSQL starts as no other.
+    """How to run `program` as an ordinary user with a name.
 
     Root, and a user without an entry in passwd (a container started with a bare uid), become nobody: in a user
     namespace where the kernel allows one, because then the files stay with their owner; else, for root, by setuid.
@@ -41,8 +40,9 @@ def unprivileged(program: Path) -> User:
     namespace = ("unshare", "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}", "--")
     ways = [User(namespace, uid, gid)]
     if uid == 0:
-        ids = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
-        ways.append(User(("setpriv", *ids, "--pdeathsig=INT", "--"), nobody.pw_uid, nobody.pw_gid))
+        # setuid clears the signal that ends a child with its parent, so it is set anew behind it
+        setuid = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=INT")
+        ways.append(User(("setpriv", *setuid, "--"), nobody.pw_uid, nobody.pw_gid))
     for way in ways:
         if _runs([*way.prefix, str(program), "--version"]):
             return way
@@ -50,13 +50,6 @@ def unprivileged(program: Path) -> User:
         f"{program} cannot be run as an ordinary user from uid {uid}",
         hint="start the program as an ordinary user with an entry in /etc/passwd, or configure an external database",
     )
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _has_name(uid: int) -> bool:
