@@ -4,9 +4,11 @@ Polls ack early and expire; actions ack late and are claimed in PostgreSQL (see 
 task"). `celery -A nms_workers.app` works as everywhere; `nms-workers worker` starts the right pool for each class.
 """
 
+import logging
 from typing import Any
 
 from celery import Celery
+from celery.signals import after_setup_logger
 
 from beat_schedule import beat_schedule
 from nms_workers.heartbeat import Heartbeat
@@ -69,6 +71,14 @@ def _transport_options(url: str) -> dict[str, Any]:
         "health_check_interval": 10,
         "client_name": "nms-workers",
     }
+
+
+@after_setup_logger.connect
+def _quiet(loglevel: int, **_: Any) -> None:
+    """Celery tells each message's coming and going; the ledger and Flower do that better. State changes are logged."""
+    if loglevel > logging.DEBUG:
+        for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def __getattr__(name: str) -> Celery:

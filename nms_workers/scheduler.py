@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beat_schedule import beat_schedule
 from nms_workers.errors import ConfigError
+from nms_workers.fleet.pauses import resume, stop
 from nms_workers.fleet.targets import sync
 from nms_workers.heartbeat import folder
 from nms_workers.runtime import runtime
@@ -36,6 +37,10 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 class Lease:
@@ -119,22 +124,35 @@ class LeaderScheduler(Scheduler):
     def tick(self, *args: Any, **options: Any) -> float:
         """Send what is due, if this beat leads; returns seconds until the next call."""
         self._look()
-        leads = self._lease.held()
-        if leads != self._leads:
-            self._leads = leads
-            log.info("beat %s %s", os.getpid(), "leads" if leads else "stands by: another one leads")
-            if leads:
-                self._to_sync = True
-        if not leads:
+        if not self._lead():
             return float(self.max_interval)
         if self._to_sync:
             self._to_sync = not self._sync()
         return float(super().tick(*args, **options))
 
     def close(self) -> None:
-        """Hand over."""
-        self._lease.drop()
+        """Hand over: a beat that stands by leads at once, and if there is none, no slot is due any more."""
+        if self._leads:
+            try:
+                stop(runtime().redis, _now_ms())
+            except redis.RedisError as exc:
+                log.warning("the stop of beat is not noted: Redis is away (%s)", type(exc).__name__)
+            self._lease.drop()
         super().close()
+
+    def _lead(self) -> bool:
+        leads = self._lease.held()
+        if leads == self._leads:
+            return leads
+        if leads:
+            try:
+                resume(runtime().redis, _now_ms())
+            except redis.RedisError:
+                return False  # to be tried again at the next tick
+            self._to_sync = True
+        self._leads = leads
+        log.info("beat %s %s", os.getpid(), "leads" if leads else "stands by: another one leads")
+        return leads
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -4,14 +4,15 @@ import getpass
 import os
 import time
 import uuid
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nms_workers.cli.output import as_json, table
 from nms_workers.errors import NmsError
-from nms_workers.jobs.job import Job, get, newest
-from nms_workers.jobs.submit import Wish, action_of, submit
+
+if TYPE_CHECKING:
+    from nms_workers.jobs.job import Job
 
 COLUMNS = ("id", "state", "service", "action", "target", "requested_by", "created_at", "attempts", "message")
 
@@ -43,6 +44,8 @@ def act(
     Example: nms-workers act redis flushdb --target cache confirm=cache --wait
     """
     from nms_workers.app import create_app
+    from nms_workers.jobs.job import get
+    from nms_workers.jobs.submit import Wish, action_of, submit
     from nms_workers.publish import publish_job
     from nms_workers.runtime import runtime
 
@@ -76,6 +79,7 @@ def list_jobs(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the newest jobs."""
+    from nms_workers.jobs.job import newest
     from nms_workers.runtime import runtime
 
     jobs = newest(runtime().engine, limit)
@@ -90,6 +94,7 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one job."""
+    from nms_workers.jobs.job import get
     from nms_workers.runtime import runtime
 
     _print(get(runtime().engine, job_id), json=json)
@@ -115,12 +120,12 @@ def _arguments(pairs: list[str]) -> dict[str, object]:
     return found
 
 
-def _row(job: Job) -> dict[str, object]:
+def _row(job: "Job") -> dict[str, object]:
     message = job.error or (job.result or {}).get("message", "")
     return job.as_json() | {"message": message, "created_at": f"{job.created_at:%Y-%m-%d %H:%M:%S}"}
 
 
-def _print(job: Job, *, json: bool) -> None:
+def _print(job: "Job", *, json: bool) -> None:
     if json:
         as_json(job.as_json())
         return

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nms_workers.cli.output import as_json, table
-from nms_workers.embedded import Postgres, Redis
+from nms_workers.errors import Outcome
 from nms_workers.heartbeat import folder
 from nms_workers.settings import WRITTEN_BY_UP, Settings, config_path
-from nms_workers.supervisor import Event, Interrupted, Process, Supervisor
+from nms_workers.supervisor import Event, Process, Supervisor
 
 if TYPE_CHECKING:
+    from nms_workers.embedded import Postgres, Redis
     from nms_workers.runtime import Runtime
 
 COLUMNS = ("service", "target", "poll", "outcome", "samples", "milliseconds")
@@ -46,15 +47,12 @@ def up(
     settings = Settings.load(config_path())
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     tell = _Teller(quiet=once)
-    try:
-        with ExitStack() as held:
-            servers = _prepare_servers(held, settings)
-            supervisor = held.enter_context(Supervisor(settings.data / "logs", on_event=tell.event))
-            settings = _start_servers(supervisor, servers, settings)
-            failed = _once(supervisor, settings, json=json) if once else _run(supervisor, settings, tell)
-    except Interrupted:
-        failed = True
-    if failed:
+    with ExitStack() as held:
+        servers = _prepare_servers(held, settings)
+        supervisor = held.enter_context(Supervisor(settings.data / "logs", on_event=tell.event))
+        settings = _start_servers(supervisor, servers, settings)
+        good = _once(supervisor, settings, json=json) if once else _run(supervisor, settings, tell)
+    if not good:
         raise typer.Exit(1)
 
 
@@ -74,9 +72,11 @@ class _Teller:
         typer.echo(text, err=True)
 
 
-def _prepare_servers(held: ExitStack, settings: Settings) -> dict[str, Postgres | Redis]:
+def _prepare_servers(held: ExitStack, settings: Settings) -> dict[str, "Postgres | Redis"]:
     """The servers that are not configured elsewhere. Their folders are let go when the supervisor has stopped them."""
-    servers: dict[str, Postgres | Redis] = {}
+    from nms_workers.embedded import Postgres, Redis
+
+    servers: dict[str, "Postgres | Redis"] = {}
     if settings.database.url is None and "NMS_DATABASE_URL" not in os.environ:
         servers["postgres"] = Postgres(settings.data / "postgres")
     if settings.redis.url is None and "NMS_REDIS_URL" not in os.environ:
@@ -87,7 +87,7 @@ def _prepare_servers(held: ExitStack, settings: Settings) -> dict[str, Postgres 
     return servers
 
 
-def _start_servers(supervisor: Supervisor, servers: Mapping[str, Postgres | Redis], settings: Settings) -> Settings:
+def _start_servers(supervisor: Supervisor, servers: Mapping[str, "Postgres | Redis"], settings: Settings) -> Settings:
     """Start them and bring the schema up to date; returns the settings, now with something to poll."""
     supervisor.start(
         *(
@@ -106,21 +106,21 @@ def _start_servers(supervisor: Supervisor, servers: Mapping[str, Postgres | Redi
     return settings
 
 
-def _own_targets(servers: Mapping[str, Postgres | Redis]) -> str:
+def _own_targets(servers: Mapping[str, "Postgres | Redis"]) -> str:
     """Settings whose targets are the servers that `up` started."""
     text = (
         "# Written by `nms-workers up` at each start. For targets of your own: nms-workers config example > nms.toml\n"
     )
-    for server in servers.values():
-        kind = "postgresql" if isinstance(server, Postgres) else "redis"
-        user = 'user = "nms"\ndbname = "nms"\n' if isinstance(server, Postgres) else ""
+    for name, server in servers.items():
+        kind = "postgresql" if name == "postgres" else name
+        user = 'user = "nms"\ndbname = "nms"\n' if name == "postgres" else ""
         text += f"""
 [[targets]]
 service = "{kind}"
 name = "embedded"
 host = "127.0.0.1"
 port = {server.port}
-{user}password = "file:{server.password_file}"
+{user}password = "file:{server.folder.password_file}"
 """
     return text
 
@@ -157,7 +157,7 @@ def _answers(settings: Settings) -> Callable[[], bool]:
 
 
 def _once(supervisor: Supervisor, settings: Settings, *, json: bool) -> bool:
-    """One round; returns whether an outcome was not ok."""
+    """One round; returns whether every outcome was ok."""
     from nms_workers.app import create_app
     from nms_workers.fleet.round import run_round
     from nms_workers.fleet.targets import sync
@@ -176,11 +176,11 @@ def _once(supervisor: Supervisor, settings: Settings, *, json: bool) -> bool:
         table((*COLUMNS, "detail"), map(asdict, ran))
     celery.close()
     here.close()
-    return not ran or any(not one.outcome.good for one in ran)
+    return bool(ran) and all(one.outcome is Outcome.OK for one in ran)
 
 
 def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
-    """Everything, until asked to stop."""
+    """Everything, until asked to stop: that is how it is meant to end."""
     from nms_workers.runtime import runtime
 
     settings = _free_flower_port(settings)
@@ -191,9 +191,12 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
         tell.line(f"  {target.service}/{target.name}")
     tell.line(f"\nFlower   http://{settings.web.host}:{settings.web.flower_port}")
     tell.line(f"settings {config_path()}\ndata     {settings.data}\nCtrl-C stops everything\n")
-    _follow(supervisor, here)
+    try:
+        _follow(supervisor, here)
+    except KeyboardInterrupt:
+        tell.line("\nstopping")
     here.close()
-    return False
+    return True
 
 
 def _free_flower_port(settings: Settings) -> Settings:
@@ -207,13 +210,18 @@ def _free_flower_port(settings: Settings) -> Settings:
 
 
 def _follow(supervisor: Supervisor, here: "Runtime") -> None:
-    """Print outcomes as they come in, until asked to stop."""
+    """Print outcomes as they come in.
+
+    Raises:
+        KeyboardInterrupt: asked to stop.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from nms_workers.store.query import runs
 
     seen = datetime.now(UTC) - timedelta(seconds=10)
-    while not supervisor.wait(1.0):
+    while supervisor.running():
+        supervisor.wait(1.0)
         try:
             new = runs(here.engine, finished_after=seen)
         except SQLAlchemyError as exc:

@@ -13,6 +13,7 @@ import redis
 from sqlalchemy import Engine, text
 
 from nms_workers.fleet.flight import STARTED
+from nms_workers.fleet.pauses import pauses
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ _ACCOUNT = text("""
         LEFT JOIN started s ON s.slot = concat_ws(':', d.target_id, d.poll, d.ms)
         WHERE NOT EXISTS (
             SELECT 1 FROM poll_runs r WHERE (r.target_id, r.poll, r.due) = (d.target_id, d.poll, d.due))
+        AND NOT EXISTS (
+            SELECT 1 FROM unnest(CAST(:after AS bigint[]), CAST(:until AS bigint[])) AS p(after_ms, until_ms)
+            WHERE d.ms > p.after_ms AND d.ms <= p.until_ms)
         ON CONFLICT DO NOTHING
         RETURNING outcome
     ), moved AS (
@@ -67,30 +71,28 @@ def audit(engine: Engine, client: "redis.Redis", now: datetime) -> dict[str, int
         how many slots were found missing, by outcome.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away; the next audit covers what this one did not.
+        sqlalchemy.exc.SQLAlchemyError, redis.RedisError: a store is away; the next audit covers what this did not.
     """
-    started = _started(client)
+    marks: Mapping[bytes, bytes] = client.hgetall(STARTED)  # type: ignore[assignment]
+    started = {slot.decode(): worker.decode() for slot, worker in marks.items()}
+    stops = pauses(client)
     with engine.begin() as connection:
         # one audit at a time: two would insert the same rows and one would wait for the other anyway
         if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(7264417)")):
             return {}
         skipped = connection.execute(_SKIP_GAPS, {"now": now, "gap": LONGEST_GAP.total_seconds()}).all()
-        found = connection.execute(
-            _ACCOUNT, {"now": now, "slots": list(started), "workers": list(started.values())}
-        ).all()
+        known = {
+            "now": now,
+            "slots": list(started),
+            "workers": list(started.values()),
+            "after": [stop.after_ms for stop in stops],
+            "until": [stop.until_ms for stop in stops],
+        }
+        found = connection.execute(_ACCOUNT, known).all()
     if skipped:
         log.info("audit: %d schedules begin now: they are new, or the fleet was not running", len(skipped))
     _forget_started(client, started, now)
     return {row.outcome: row.found for row in found}
-
-
-def _started(client: "redis.Redis") -> Mapping[str, str]:
-    try:
-        found: Mapping[bytes, bytes] = client.hgetall(STARTED)  # type: ignore[assignment]
-    except redis.RedisError as exc:
-        log.warning("audit: Redis is away (%s): a lost slot may be named expired", type(exc).__name__)
-        return {}
-    return {slot.decode(): worker.decode() for slot, worker in found.items()}
 
 
 def _forget_started(client: "redis.Redis", started: Mapping[str, str], now: datetime) -> None:
