@@ -76,7 +76,7 @@ def _prepare_servers(held: ExitStack, settings: Settings) -> dict[str, "Postgres
     """The servers that are not configured elsewhere. Their folders are let go when the supervisor has stopped them."""
     from nms_workers.embedded import Postgres, Redis
 
-    servers: dict[str, "Postgres | Redis"] = {}
+    servers: dict[str, Postgres | Redis] = {}
     if settings.database.url is None and "NMS_DATABASE_URL" not in os.environ:
         servers["postgres"] = Postgres(settings.data / "postgres")
     if settings.redis.url is None and "NMS_REDIS_URL" not in os.environ:

@@ -37,7 +37,7 @@ def resume(client: "redis.Redis", now_ms: int) -> None:
     with client.pipeline(transaction=True) as pipe:
         pipe.set(_LED, 1)
         if stopped is not None:
-            pipe.rpush(_PAUSES, f"{int(stopped)}:{now_ms}")  # type: ignore[arg-type]
+            pipe.rpush(_PAUSES, f"{int(stopped)}:{now_ms}")
             pipe.ltrim(_PAUSES, -_KEPT, -1)
         pipe.execute()
 
