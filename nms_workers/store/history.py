@@ -70,76 +70,49 @@ class History:
             psycopg.Error, sqlalchemy.exc.DBAPIError, UnknownLayoutError: nothing was written.
         """
         now = datetime.now(UTC)
-        misdated: Tally[str] = Tally()
+        places = _Places(now, self._retention)
         learned: dict[LayoutKey, int] = {}
-        self._make_partitions(results, now)
+        self._make_partitions(results, places)
         with self.engine.begin() as session:
             # SQLAlchemy's transaction, psycopg's cursor: arrays and COPY want the driver itself
             connection = cast("psycopg.Connection[Any]", session.connection.driver_connection)
-            fresh = self._enter(connection, results, now, misdated)
-            rows = self._rows(connection, fresh, now, learned, misdated)
+            fresh = _enter(connection, results, places)
+            rows = self._rows(connection, fresh, places, learned)
             repeated = blocks.copy(connection, rows)
             _mark_late(connection, rows)
-            inventory.write(connection, fresh, lambda ts: self._kept("events", ts, now, misdated))
+            inventory.write(connection, fresh, lambda ts: places.keep("events", ts))
         self._ids.update(learned)
         _count(results, fresh, rows, repeated)
-        for table, number in misdated.items():
-            misdated_rows.labels(table).inc(number)
-            log.warning("%d rows for %s are past its retention or in the future: dropped", number, table)
+        places.tell()
 
-    def _kept(self, table: str, moment: datetime, now: datetime, misdated: Tally[str]) -> bool:
-        kept = partitions.kept(table, moment, now, self._retention)
-        if not kept:
-            misdated[table] += 1
-        return kept
-
-    def _make_partitions(self, results: Sequence[SlotResult], now: datetime) -> None:
-        wanted = {}
-        for result in results:
-            moments = {("poll_runs", result.due)}
-            moments.update(("sample_blocks", block.ts) for block in result.blocks)
-            moments.update(("events", event.ts or result.finished) for event in result.events)
-            moments.add(("events", result.finished))  # the store itself may find that something is resolved
-            for table, moment in moments:
-                name = partitions.partition_name(table, moment)
-                if name not in self._partitions and partitions.kept(table, moment, now, self._retention):
-                    wanted[name] = (table, moment)
+    def _make_partitions(self, results: Sequence[SlotResult], places: "_Places") -> None:
+        moments = {("poll_runs", result.due) for result in results}
+        moments.update(("sample_blocks", block.ts) for result in results for block in result.blocks)
+        moments.update(("events", event.ts or result.finished) for result in results for event in result.events)
+        # the store itself may find that something is resolved, at the end of a run
+        moments.update(("events", result.finished) for result in results if result.complete and result.enumerated)
+        wanted = {
+            name: (table, moment)
+            for table, moment in moments
+            if (name := places.partition(table, moment)) and name not in self._partitions
+        }
         if wanted:
             with self.engine.begin() as session:
                 partitions.ensure(session, wanted.values())
             self._partitions.update(dict.fromkeys(wanted, True))
 
-    def _enter(
-        self, connection: psycopg.Connection[Any], results: Sequence[SlotResult], now: datetime, misdated: Tally[str]
-    ) -> list[SlotResult]:
-        """Enter the slots in the ledger; those that were not there before."""
-        slots: dict[tuple[int, str, datetime], SlotResult] = {}
-        for result in results:
-            key = (result.target_id, result.poll, result.due)
-            earlier = slots.get(key)
-            if earlier is None or (earlier.outcome in _NOBODY_RAN_IT and result.outcome not in _NOBODY_RAN_IT):
-                slots[key] = result
-        entered = {key: r for key, r in slots.items() if self._kept("poll_runs", r.due, now, misdated)}
-        if not entered:
-            return list(slots.values())
-        columns = zip(*(_ledger_row(result) for result in entered.values()), strict=True)
-        new = set(connection.execute(_ENTER, [list(column) for column in columns]).fetchall())
-        # a slot too old for the ledger is written too: its rows find by themselves whether they were there
-        return [result for key, result in slots.items() if key in new or key not in entered]
-
     def _rows(
         self,
         connection: psycopg.Connection[Any],
         fresh: Sequence[SlotResult],
-        now: datetime,
+        places: "_Places",
         learned: dict[LayoutKey, int],
-        misdated: Tally[str],
     ) -> list[blocks.Row]:
         held = [
             (LayoutKey(result.target_id, result.poll, block.digest), block)
             for result in fresh
             for block in result.blocks
-            if block.values and self._kept("sample_blocks", block.ts, now, misdated)
+            if block.values and places.keep("sample_blocks", block.ts)
         ]
         ids = {key: self._ids.get(key) for key, _ in held}
         unknown = [key for key, known in ids.items() if known is None]
@@ -169,11 +142,58 @@ class History:
         return layout.members
 
 
+class _Places:
+    """Which partition a row of this batch goes to. Decided once an hour of time: partitions are hours or more."""
+
+    def __init__(self, now: datetime, retention: partitions.Retention | None) -> None:
+        self._now, self._retention = now, retention
+        self._known: dict[tuple[str, int], str | None] = {}
+        self._misdated: Tally[str] = Tally()
+
+    def partition(self, table: str, moment: datetime) -> str | None:
+        """The name of its partition; None when it is past the retention, or in the future."""
+        key = (table, int(moment.timestamp()) // 3600)
+        if key not in self._known:
+            kept = partitions.kept(table, moment, self._now, self._retention)
+            self._known[key] = partitions.partition_name(table, moment) if kept else None
+        return self._known[key]
+
+    def keep(self, table: str, moment: datetime) -> bool:
+        """Whether the row has a place; one that has none is counted."""
+        kept = self.partition(table, moment) is not None
+        if not kept:
+            self._misdated[table] += 1
+        return kept
+
+    def tell(self) -> None:
+        """Say what had no place. After the commit: before it, nothing was dropped."""
+        for table, number in self._misdated.items():
+            misdated_rows.labels(table).inc(number)
+            log.warning("%d rows for %s are past its retention or in the future: dropped", number, table)
+
+
+def _enter(connection: psycopg.Connection[Any], results: Sequence[SlotResult], places: _Places) -> list[SlotResult]:
+    """Enter the slots in the ledger; returns those that were not there before."""
+    slots: dict[tuple[int, str, datetime], SlotResult] = {}
+    for result in results:
+        key = (result.target_id, result.poll, result.due)
+        earlier = slots.get(key)
+        if earlier is None or (earlier.outcome in _NOBODY_RAN_IT and result.outcome not in _NOBODY_RAN_IT):
+            slots[key] = result
+    entered = {key: result for key, result in slots.items() if places.keep("poll_runs", result.due)}
+    new = set()
+    if entered:
+        columns = zip(*map(_ledger_row, entered.values()), strict=True)
+        new = set(connection.execute(_ENTER, [list(column) for column in columns]).fetchall())
+    # a slot too old for the ledger is written too: its rows find by themselves whether they were there
+    return [result for key, result in slots.items() if key in new or key not in entered]
+
+
 _ENTER = """
 INSERT INTO poll_runs AS run
     (target_id, poll, due, started, finished, outcome, samples, milliseconds, worker, detail, manual)
-SELECT * FROM unnest(%s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::text[],
-                     %s::int[], %s::float8[], %s::text[], %s::text[], %s::bool[])
+SELECT * FROM unnest(%b::int[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::timestamptz[], %b::text[],
+                     %b::int[], %b::float8[], %b::text[], %b::text[], %b::bool[])
 ON CONFLICT (target_id, poll, due) DO UPDATE
 SET started = excluded.started, finished = excluded.finished, outcome = excluded.outcome, samples = excluded.samples,
     milliseconds = excluded.milliseconds, worker = excluded.worker, detail = excluded.detail, manual = excluded.manual
@@ -183,22 +203,22 @@ RETURNING target_id, poll, due
 
 _FIND_LAYOUTS = """
 SELECT target_id, poll, digest, id
-FROM layouts JOIN unnest(%s::int[], %s::text[], %s::bytea[]) AS wanted (target_id, poll, digest)
+FROM layouts JOIN unnest(%b::int[], %b::text[], %b::bytea[]) AS wanted (target_id, poll, digest)
     USING (target_id, poll, digest)
 """
 
 _ADD_LAYOUT = """
-INSERT INTO layouts (target_id, poll, digest, series_ids) VALUES (%s, %s, %s, %s::int[]) ON CONFLICT DO NOTHING
+INSERT INTO layouts (target_id, poll, digest, series_ids) VALUES (%s, %s, %s, %b::int[]) ON CONFLICT DO NOTHING
 """
 
 _FIND_SERIES = """
-SELECT target_id, digest, id FROM series JOIN unnest(%s::int[], %s::bytea[]) AS wanted (target_id, digest)
+SELECT target_id, digest, id FROM series JOIN unnest(%b::int[], %b::bytea[]) AS wanted (target_id, digest)
     USING (target_id, digest)
 """
 
 _ADD_SERIES = """
 INSERT INTO series (target_id, digest, metric, labels)
-SELECT * FROM unnest(%s::int[], %s::bytea[], %s::text[], %s::jsonb[]) ON CONFLICT DO NOTHING
+SELECT * FROM unnest(%b::int[], %b::bytea[], %b::text[], %b::jsonb[]) ON CONFLICT DO NOTHING
 """
 
 # A block that comes after the end of its window may come after the window was rolled up. The row is locked even if
@@ -206,7 +226,7 @@ SELECT * FROM unnest(%s::int[], %s::bytea[], %s::text[], %s::jsonb[]) ON CONFLIC
 _MARK_LATE = """
 INSERT INTO rollup_late (rollup, layout_id, ts)
 SELECT DISTINCT 'rollups_5m', layout_id, date_bin('5 minutes', ts, '2000-01-01Z')
-FROM unnest(%s::int[], %s::timestamptz[]) AS block (layout_id, ts)
+FROM unnest(%b::int[], %b::timestamptz[]) AS block (layout_id, ts)
 WHERE date_bin('5 minutes', ts, '2000-01-01Z') + interval '5 minutes' <= now()
 ORDER BY 2, 3
 ON CONFLICT (rollup, layout_id, ts) DO UPDATE SET ts = excluded.ts

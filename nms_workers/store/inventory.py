@@ -58,25 +58,25 @@ def _miss(connection: psycopg.Connection[Any], results: Sequence[SlotResult]) ->
 _SEE = """
 INSERT INTO {table} AS old (target_id, digest, poll, attributes, last_seen, first_seen, {names})
 SELECT target_id, digest, poll, attributes, seen, seen, {names}
-FROM unnest(%s::int[], %s::bytea[], %s::text[], %s::jsonb[], %s::timestamptz[], {arrays})
+FROM unnest(%b::int[], %b::bytea[], %b::text[], %b::jsonb[], %b::timestamptz[], {arrays})
     AS new (target_id, digest, poll, attributes, seen, {names})
 ON CONFLICT (target_id, digest) DO UPDATE
 SET attributes = excluded.attributes, poll = excluded.poll, last_seen = excluded.last_seen,
     gone_at = CASE WHEN old.gone_at > excluded.last_seen THEN old.gone_at END
 WHERE excluded.last_seen >= old.last_seen
 """
-_SEE_ENTITIES = _SEE.format(table="entities", names="kind, key", arrays="%s::text[], %s::text[]")
+_SEE_ENTITIES = _SEE.format(table="entities", names="kind, key", arrays="%b::text[], %b::text[]")
 _SEE_LINKS = _SEE.format(
     table="links",
     names="kind, a_kind, a_key, b_kind, b_key",
-    arrays="%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]",
+    arrays="%b::text[], %b::text[], %b::text[], %b::text[], %b::text[]",
 )
 
 _MISS = """
 UPDATE {table} AS it SET gone_at = missed.at
 FROM (
     SELECT old.id, min(run.at) AS at
-    FROM unnest(%s::int[], %s::text[], %s::timestamptz[]) AS run (target_id, kind, at)
+    FROM unnest(%b::int[], %b::text[], %b::timestamptz[]) AS run (target_id, kind, at)
     JOIN {table} AS old USING (target_id, kind)
     WHERE old.gone_at IS NULL AND old.last_seen < run.at
     GROUP BY old.id
@@ -177,25 +177,25 @@ def _event_row(result: SlotResult, event: Event, at: datetime) -> tuple[object, 
     )
 
 
-_FIRING = f"SELECT {', '.join(_Firing._fields)} FROM firing WHERE target_id = ANY(%s::int[]) FOR UPDATE"  # noqa: S608 - column names of our own
+_FIRING = f"SELECT {', '.join(_Firing._fields)} FROM firing WHERE target_id = ANY(%b::int[]) FOR UPDATE"  # noqa: S608 - column names of our own
 
 _UNFIRE = """
-DELETE FROM firing USING unnest(%s::int[], %s::bytea[]) AS ended (target_id, digest)
+DELETE FROM firing USING unnest(%b::int[], %b::bytea[]) AS ended (target_id, digest)
 WHERE firing.target_id = ended.target_id AND firing.digest = ended.digest
 """
 
 _FIRE = """
 INSERT INTO firing (target_id, digest, poll, kind, fingerprint, severity, message, since, last_seen)
-SELECT * FROM unnest(%s::int[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::timestamptz[], %s::timestamptz[])
+SELECT * FROM unnest(%b::int[], %b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                     %b::timestamptz[], %b::timestamptz[])
 ON CONFLICT (target_id, digest) DO UPDATE
 SET poll = excluded.poll, severity = excluded.severity, message = excluded.message, last_seen = excluded.last_seen
 """
 
 _TELL = """
 INSERT INTO events (target_id, ts, digest, kind, severity, fingerprint, state, message, attributes)
-SELECT * FROM unnest(%s::int[], %s::timestamptz[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::text[], %s::jsonb[])
+SELECT * FROM unnest(%b::int[], %b::timestamptz[], %b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[],
+                     %b::text[], %b::jsonb[])
 ON CONFLICT DO NOTHING
 """
 

@@ -1,0 +1,1 @@
+"""Measurements a person can repeat: `nms-workers bench`."""
