@@ -1,0 +1,343 @@
+"""Reading the history. Every answer is bounded, and a list of plain dictionaries: what the CLI and the API print."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select, text
+from sqlalchemy.dialects.postgresql import array
+
+from nms_workers.errors import NmsError
+from nms_workers.store.schema import entities as entities_table
+from nms_workers.store.schema import events as events_table
+from nms_workers.store.schema import firing as firing_table
+from nms_workers.store.schema import layouts, poll_runs, series
+from nms_workers.store.schema import targets as targets_table
+
+Row = dict[str, Any]
+Resolution = Literal["raw", "5m", "1h"]
+
+MAX_ROWS = 100_000
+MAX_SERIES = 10_000
+
+# What one member of a block is: for each resolution the table, and the arrays of a level and of a counter.
+_SOURCES: dict[str, tuple[str, str, str]] = {
+    "raw": ("sample_blocks", '"values"', '"values"'),
+    "5m": ("rollups_5m", "mean", "last"),
+    "1h": ("rollups_1h", "mean", "last"),
+}
+
+_READ = """
+SELECT member.number, block.ts, block.{values}[member.position] AS value
+FROM unnest(CAST(:layouts AS int[]), CAST(:positions AS int[]), CAST(:numbers AS int[]))
+    AS member (layout_id, position, number)
+JOIN {table} AS block ON block.layout_id = member.layout_id AND block.ts >= :since AND block.ts < :until
+ORDER BY block.ts DESC
+LIMIT :limit
+"""
+
+
+class QueryError(NmsError):
+    """The question cannot be answered as it was asked."""
+
+
+def samples(  # noqa: PLR0913 - every argument but the engine is a filter of its own
+    engine: Engine,
+    *,
+    metric: str | None = None,
+    service: str | None = None,
+    target: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    rate: bool = False,
+    resolution: Resolution = "raw",
+    limit: int = 1000,
+) -> list[Row]:
+    """Samples of the series that match, oldest first; of more than `limit` the newest.
+
+    Args:
+        labels: those a series must have, among others.
+        since, until: aware; default: the last hour.
+        rate: the increase per second between a sample and the one before, a counter's reset handled.
+        resolution: `5m` and `1h` give the mean of each window (the last value where `rate` is asked for).
+
+    Returns:
+        `ts`, `service`, `target`, `metric`, `labels`, `value` (NaN where none was measured).
+
+    Raises:
+        QueryError: more than 10 000 series match, or the limit is out of range.
+    """
+    _check(limit)
+    until = until or datetime.now(UTC) + timedelta(days=1)
+    since = since or datetime.now(UTC) - timedelta(hours=1)
+    table, level, counter = _SOURCES[resolution]
+    statement = text(_READ.format(table=table, values=counter if rate else level))
+    with engine.connect() as connection:
+        found = _series(connection, metric, service, target, labels or {})
+        members = _members(connection, [one["id"] for one in found])
+        if not members:
+            return []
+        columns = dict(zip(("layouts", "positions", "numbers"), map(list, zip(*members, strict=True)), strict=True))
+        # the first sample of a series has no rate: read one more of each
+        wanted = min(limit + (len(found) if rate else 0), MAX_ROWS + MAX_SERIES)
+        read = connection.execute(statement, columns | {"since": since, "until": until, "limit": wanted}).all()
+    names = {one.pop("id"): one for one in found}
+    rows = [(number, ts, value) for number, ts, value in reversed(read)]
+    if rate:
+        rows = _rates(rows)
+    return [{"ts": ts, **names[number], "value": value} for number, ts, value in rows[-limit:]]
+
+
+def increase(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What a counter grew by between samples, shape (n - 1,). A counter that fell was reset, and counts from zero."""
+    taken = np.asarray(values, dtype=np.float64)
+    grown = np.diff(taken)
+    return np.where(grown < 0, taken[1:], grown)
+
+
+def runs(  # noqa: PLR0913 - every argument but the engine is a filter of its own
+    engine: Engine,
+    *,
+    finished_after: datetime | None = None,
+    service: str | None = None,
+    target: str | None = None,
+    poll: str | None = None,
+    outcome: str | None = None,
+    limit: int = 1000,
+) -> list[Row]:
+    """Slots that ended, in the order in which they ended; of more than `limit` the newest.
+
+    Returns:
+        `service`, `target`, `poll`, `due`, `started`, `finished`, `outcome`, `samples`, `milliseconds`, `worker`,
+        `detail`, `manual`.
+    """
+    _check(limit)
+    after = finished_after or datetime.now(UTC) - timedelta(hours=1)
+    ledger = (
+        select(
+            targets_table.c.service,
+            targets_table.c.name.label("target"),
+            *(column for column in poll_runs.c if column is not poll_runs.c.target_id),
+        )
+        .join(targets_table, targets_table.c.id == poll_runs.c.target_id)
+        # a slot is due within the hours before it ends: other partitions need not be read
+        .where(poll_runs.c.finished > after, poll_runs.c.due > after - timedelta(hours=2))
+        .where(*_of(service, target), *_equal({poll_runs.c.poll: poll, poll_runs.c.outcome: outcome}))
+        .order_by(poll_runs.c.finished.desc())
+        .limit(limit)
+    )
+    return _rows(engine, ledger)[::-1]
+
+
+def percentiles(
+    engine: Engine,
+    *,
+    since: datetime | None = None,
+    service: str | None = None,
+    target: str | None = None,
+    by_target: bool = True,
+) -> list[Row]:
+    """How polls went since then (default: an hour ago), slowest first.
+
+    Args:
+        by_target: one row for each poll of each target; False: for each poll of each service.
+
+    Returns:
+        `service`, `target` (only by target), `poll`, `runs`, `outcomes` (outcome to number), `p50_ms`, `p95_ms`,
+        `p99_ms` (None when nothing ran).
+    """
+    since = since or datetime.now(UTC) - timedelta(hours=1)
+    name = [targets_table.c.name.label("target")] if by_target else []
+    keys: list[ColumnElement[str]] = [targets_table.c.service, *name, poll_runs.c.poll]
+    outcomes = (
+        select(*keys, poll_runs.c.outcome, func.count().label("number"))
+        .join(targets_table, targets_table.c.id == poll_runs.c.target_id)
+        .where(poll_runs.c.due >= since, *_of(service, target))
+        .group_by(*keys, poll_runs.c.outcome)
+    )
+    spread = func.percentile_cont(array([0.5, 0.95, 0.99])).within_group(poll_runs.c.milliseconds)
+    times = (
+        select(*keys, func.count().label("runs"), spread.label("spread"))
+        .join(targets_table, targets_table.c.id == poll_runs.c.target_id)
+        .where(poll_runs.c.due >= since, *_of(service, target))
+        .group_by(*keys)
+    )
+    names = ("service", "target", "poll") if by_target else ("service", "poll")
+    counted: dict[tuple[str, ...], dict[str, int]] = {}
+    for row in _rows(engine, outcomes):
+        counted.setdefault(tuple(row[name] for name in names), {})[row["outcome"]] = row["number"]
+    rows = _rows(engine, times)
+    for row in rows:
+        row["p50_ms"], row["p95_ms"], row["p99_ms"] = row.pop("spread") or (None, None, None)
+        row["outcomes"] = counted.get(tuple(row[name] for name in names), {})
+    return sorted(rows, key=lambda row: -(row["p95_ms"] or 0.0))
+
+
+_TARGETS = text(
+    """
+    SELECT t.id, t.service, t.name, t.state, t.source, t.worker, max(good.finished) AS last_ok,
+        coalesce(jsonb_object_agg(s.poll, newest.outcome) FILTER (WHERE newest.outcome IS NOT NULL), '{}') AS outcomes
+    FROM targets AS t
+    LEFT JOIN schedules AS s ON s.target_id = t.id
+    LEFT JOIN LATERAL (
+        SELECT outcome FROM poll_runs WHERE target_id = t.id AND poll = s.poll ORDER BY due DESC LIMIT 1
+    ) AS newest ON true
+    LEFT JOIN LATERAL (
+        SELECT finished FROM poll_runs
+        WHERE target_id = t.id AND poll = s.poll AND outcome IN ('ok', 'unchanged') ORDER BY due DESC LIMIT 1
+    ) AS good ON true
+    GROUP BY t.id
+    ORDER BY t.service, t.name
+    LIMIT :limit
+    """
+)
+
+
+def targets(engine: Engine, *, limit: int = MAX_ROWS) -> list[Row]:
+    """Every target and how it fares.
+
+    Returns:
+        `id`, `service`, `name`, `state`, `source`, `worker`, `last_ok` (when a poll of it last went well; None: not
+        within the ledger's retention), `outcomes` (poll to its newest outcome).
+    """
+    _check(limit)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(_TARGETS, {"limit": limit}).mappings()]
+
+
+def events(  # noqa: PLR0913 - every argument but the engine is a filter of its own
+    engine: Engine,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    service: str | None = None,
+    target: str | None = None,
+    kind: str | None = None,
+    limit: int = 1000,
+) -> list[Row]:
+    """What happened, oldest first; of more than `limit` the newest. Default: the last 24 hours.
+
+    Returns:
+        `ts`, `service`, `target`, `kind`, `severity`, `fingerprint`, `state`, `message`, `attributes`.
+    """
+    _check(limit)
+    table = events_table.c
+    since = since or datetime.now(UTC) - timedelta(hours=24)
+    until = until or datetime.now(UTC) + timedelta(days=1)
+    found = (
+        _with_target(events_table, "ts")
+        .where(table.ts >= since, table.ts < until, *_of(service, target), *_equal({table.kind: kind}))
+        .order_by(table.ts.desc())
+        .limit(limit)
+    )
+    return _rows(engine, found)[::-1]
+
+
+def firing(engine: Engine, *, service: str | None = None, target: str | None = None, limit: int = 1000) -> list[Row]:
+    """What lasts now, oldest first: `service`, `target`, `poll`, `kind`, `severity`, `message`, `since`, ..."""
+    _check(limit)
+    lasting = _with_target(firing_table).where(*_of(service, target)).order_by(firing_table.c.since).limit(limit)
+    return _rows(engine, lasting)
+
+
+def entities(  # noqa: PLR0913 - every argument but the engine is a filter of its own
+    engine: Engine,
+    *,
+    kind: str | None = None,
+    service: str | None = None,
+    target: str | None = None,
+    gone: bool = False,
+    limit: int = 1000,
+) -> list[Row]:
+    """What exists (or with `gone`, what no longer does).
+
+    Returns:
+        `service`, `target`, `poll`, `kind`, `key`, `attributes`, `first_seen`, `last_seen`, `gone_at`.
+    """
+    _check(limit)
+    table = entities_table.c
+    presence = table.gone_at.is_not(None) if gone else table.gone_at.is_(None)
+    found = (
+        _with_target(entities_table)
+        .where(presence, *_of(service, target), *_equal({table.kind: kind}))
+        .order_by(targets_table.c.service, targets_table.c.name, table.kind, table.key)
+        .limit(limit)
+    )
+    return _rows(engine, found)
+
+
+def _series(
+    connection: Connection, metric: str | None, service: str | None, target: str | None, labels: Mapping[str, str]
+) -> list[Row]:
+    wanted = (
+        select(
+            series.c.id,
+            targets_table.c.service,
+            targets_table.c.name.label("target"),
+            series.c.metric,
+            series.c.labels,
+        )
+        .join(targets_table, targets_table.c.id == series.c.target_id)
+        .where(*_of(service, target), *_equal({series.c.metric: metric}))
+        .limit(MAX_SERIES + 1)
+    )
+    if labels:
+        wanted = wanted.where(series.c.labels.contains(dict(labels)))
+    found = [dict(row) for row in connection.execute(wanted).mappings()]
+    if len(found) > MAX_SERIES:
+        raise QueryError(
+            f"more than {MAX_SERIES} series match", hint="name a metric, a target or labels to narrow it down"
+        )
+    return found
+
+
+def _members(connection: Connection, series_ids: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Where these series stand: layout, position from 1, series."""
+    if not series_ids:
+        return []
+    wanted = set(series_ids)
+    holding = select(layouts.c.id, layouts.c.series_ids).where(layouts.c.series_ids.overlap(array(series_ids)))
+    return [
+        (layout_id, position, one)
+        for layout_id, held in connection.execute(holding)
+        for position, one in enumerate(held, 1)
+        if one in wanted
+    ]
+
+
+def _rates(rows: Sequence[tuple[int, datetime, float]]) -> list[tuple[int, datetime, float]]:
+    rated: list[tuple[int, datetime, float]] = []
+    for number, group in groupby(sorted(rows, key=lambda row: row[:2]), key=lambda row: row[0]):
+        measured = [(ts, value) for _, ts, value in group if not np.isnan(value)]
+        seconds = np.diff([ts.timestamp() for ts, _ in measured])
+        per_second = increase([value for _, value in measured]) / seconds
+        rated.extend((number, ts, value) for (ts, _), value in zip(measured[1:], per_second.tolist(), strict=True))
+    return sorted(rated, key=lambda row: row[1])
+
+
+def _with_target(table: Any, *first: str) -> Select[Any]:
+    hidden = {"id", "target_id", "digest"}
+    columns = [table.c[name] for name in first] + [targets_table.c.service, targets_table.c.name.label("target")]
+    columns += [column for column in table.c if column.name not in hidden | set(first)]
+    return select(*columns).join(targets_table, targets_table.c.id == table.c.target_id)
+
+
+def _of(service: str | None, target: str | None) -> list[ColumnElement[bool]]:
+    return _equal({targets_table.c.service: service, targets_table.c.name: target})
+
+
+def _equal(wanted: Mapping[Any, str | None]) -> list[ColumnElement[bool]]:
+    return [column == value for column, value in wanted.items() if value is not None]
+
+
+def _rows(engine: Engine, statement: Select[Any]) -> list[Row]:
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _check(limit: int) -> None:
+    if not 1 <= limit <= MAX_ROWS:
+        raise QueryError(f"a limit of {limit} is out of range", hint=f"1 to {MAX_ROWS}")
