@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -253,21 +254,38 @@ def _arguments_model(name: str, method: Callable[..., Any]) -> type[BaseModel]:
 
 @cache
 def services() -> dict[str, type[Service]]:
-    """Every service by kind, sorted.
+    """Every service by kind, sorted: the folders under `services/`, and those that other packages bring along.
+
+    Another package names its classes as entry points of the group `nms_workers.services`.
 
     Raises:
         ConfigError: a folder under `services/` holds no `Service`, or two share a kind.
     """
-    package = importlib.import_module("nms_workers.services")
     found: dict[str, type[Service]] = {}
+    for where, one in (*_own_services(), *_foreign_services()):
+        if one.kind in found:
+            raise ConfigError(f"{where} brings a second service of the kind {one.kind!r}")
+        found[one.kind] = one
+    return dict(sorted(found.items()))
+
+
+def _own_services() -> Iterator[tuple[str, type[Service]]]:
+    package = importlib.import_module("nms_workers.services")
     for folder in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{folder.name}.service")
         classes = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Service)]
         own = [c for c in classes if c.__module__ == module.__name__]
-        if len(own) != 1 or own[0].kind in found:
-            raise ConfigError(f"{module.__name__} must hold exactly one service, of a kind of its own")
-        found[own[0].kind] = own[0]
-    return dict(sorted(found.items()))
+        if len(own) != 1:
+            raise ConfigError(f"{module.__name__} must hold exactly one service")
+        yield module.__name__, own[0]
+
+
+def _foreign_services() -> Iterator[tuple[str, type[Service]]]:
+    for point in entry_points(group="nms_workers.services"):
+        loaded = point.load()
+        if not (inspect.isclass(loaded) and issubclass(loaded, Service)):
+            raise ConfigError(f"the entry point {point.name} = {point.value} is no service")
+        yield point.value, loaded
 
 
 def service(kind: str) -> type[Service]:
