@@ -99,32 +99,51 @@ _CERTIFICATE_FAULTS = {
     64: ("is for another address", "use a name that stands in it, or set tls.server_name"),
 }
 # Reasons as OpenSSL words them; the alerts are what the other side says about us.
-_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
-_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
-_OWN_CERTIFICATE = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
-    "SSLV3_ALERT_BAD_CERTIFICATE",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-    "TLSV1_ALERT_UNKNOWN_CA",
-    "TLSV1_ALERT_ACCESS_DENIED",
+_Meaning = tuple[type[TargetError], str, str]
+_OWN_CERTIFICATE: _Meaning = (
+    AuthError,
+    "it does not accept our certificate or the lack of one",
+    "set tls.cert and tls.key to a certificate it accepts",
+)
+_NO_TLS: _Meaning = (Unreachable, "it does not speak TLS on this port", "try http://")
+_VERSION: _Meaning = (Unreachable, "no common version", "check tls.min_version")
+# In TLS 1.3 the alert about a missing certificate comes after our handshake is done, and may be lost in the reset.
+_CLOSED: _Meaning = (
+    Unreachable,
+    "it closed the connection in the middle",
+    "look at the target's log: it may also want a certificate of ours, tls.cert and tls.key",
+)
+_MEANINGS: dict[str, _Meaning] = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": _OWN_CERTIFICATE,
+    "SSLV3_ALERT_BAD_CERTIFICATE": _OWN_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": _OWN_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": _OWN_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _OWN_CERTIFICATE,
+    "TLSV1_ALERT_UNKNOWN_CA": _OWN_CERTIFICATE,
+    "TLSV1_ALERT_ACCESS_DENIED": _OWN_CERTIFICATE,
+    # TLS 1.2 says no more than this when it misses our certificate, and says it of ciphers too.
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": (
+        Unreachable,
+        "it breaks off the handshake",
+        "it may want a certificate of ours: tls.cert and tls.key",
+    ),
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "HTTP_REQUEST": _NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NO_TLS,
+    "RECORD_LAYER_FAILURE": _NO_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _VERSION,
+    "UNSUPPORTED_PROTOCOL": _VERSION,
+    "NO_PROTOCOLS_AVAILABLE": _VERSION,
+    "UNEXPECTED_EOF_WHILE_READING": _CLOSED,
+    "SSLEOFERROR": _CLOSED,  # Python's own class, where OpenSSL gives no reason
 }
 
 
 def tls_fault(error: ssl.SSLError, host: str) -> TargetError:
     """What a failed handshake with `host` means: `AuthError` when it is our certificate, `Unreachable` otherwise."""
     reason = (error.reason or type(error).__name__).upper()
+    kind, what, hint = _MEANINGS.get(reason, (Unreachable, reason.lower().replace("_", " "), ""))
     if isinstance(error, ssl.SSLCertVerificationError):
-        what, hint = _CERTIFICATE_FAULTS.get(error.verify_code, (f"is refused: {error.verify_message}", ""))
-        return Unreachable(f"TLS with {host} failed: its certificate {what}", hint=hint)
-    if reason in _OWN_CERTIFICATE:
-        hint = "set tls.cert and tls.key to a certificate it accepts"
-        return AuthError(f"TLS with {host} failed: it does not accept our certificate or the lack of one", hint=hint)
-    if reason in _NO_TLS:
-        return Unreachable(f"TLS with {host} failed: it does not speak TLS on this port", hint="try http://")
-    if reason in _VERSION:
-        return Unreachable(f"TLS with {host} failed: no common version", hint="check tls.min_version")
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return Unreachable(f"TLS with {host} failed: it closed the connection in the middle")
-    return Unreachable(f"TLS with {host} failed: {reason.lower().replace('_', ' ')}")
+        fault, hint = _CERTIFICATE_FAULTS.get(error.verify_code, (f"is refused: {error.verify_message}", ""))
+        what = f"its certificate {fault}"
+    return kind(f"TLS with {host} failed: {what}", hint=hint)

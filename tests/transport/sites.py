@@ -6,6 +6,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,10 +44,12 @@ class Call(BaseHTTPRequestHandler):
         self.server.seen.append(Seen(self.command, self.path, self.headers, self.body, self.client_address[1]))
         self.server.routes.get(path, lambda call: call.answer(404, b"no such page"))(self)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _route
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _route  # noqa: N815 - http.server's names
 
     def answer(self, status: int = 200, body: bytes = b"{}", **headers: str) -> None:
         """A proper answer; underscores in header names stand for hyphens."""
+        if status == 204 or self.command == "HEAD":
+            body = b""
         head = {"Content-Length": str(len(body))} | {name.replace("_", "-"): text for name, text in headers.items()}
         self.send_response(status)
         for name, text in head.items():
@@ -93,13 +96,24 @@ class _Server(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.context:
+            request = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
             try:
-                request = self.context.wrap_socket(request, server_side=True)
+                request.do_handshake()
             except OSError:  # a handshake that was meant to fail
+                _close_gently(socket.socket(fileno=request.detach()))
                 return
         super().finish_request(request, client_address)
         if isinstance(request, ssl.SSLSocket):
             request.close()
+
+
+def _close_gently(sock: socket.socket) -> None:
+    """Closing with something unread sends RST, and RST overtakes the alert that says what was wrong."""
+    with sock, suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(2)
+        while sock.recv(4096):
+            pass
 
 
 class Site:

@@ -43,7 +43,9 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault("stall before headers", Call.stall, Outcome.TIMEOUT, "no whole answer"),
     Fault("stall in the body", raw(HEAD + b"{", Call.stall), Outcome.TIMEOUT, "no whole answer"),
-    Fault("drip of headers", lambda c: c.drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 900), Outcome.TIMEOUT, "no whole answer"),
+    Fault(
+        "drip of headers", lambda c: c.drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 900), Outcome.TIMEOUT, "no whole answer"
+    ),
     Fault("drip of body", raw(HEAD, lambda c: c.drip(b" " * 900)), Outcome.TIMEOUT, "no whole answer"),
     Fault("drip of chunks", raw(CHUNKED, lambda c: c.drip(b"1\r\n \r\n" * 200)), Outcome.TIMEOUT, "no whole answer"),
     Fault("cut off", raw(HEAD + b'{"a":'), Outcome.PARSE, "cut off"),
@@ -59,7 +61,9 @@ FAULTS = (
     Fault("empty", lambda c: c.answer(body=b""), Outcome.PARSE, "0 bytes of no JSON"),
     Fault("broken gzip", lambda c: c.answer(body=b"nozip", Content_Encoding="gzip"), Outcome.PARSE, "decompressed"),
     Fault("too large", lambda c: c.answer(body=b" " * 2_000_001), Outcome.PARSE, "more than 2000000 bytes"),
-    Fault("gzip bomb", lambda c: c.answer(body=BOMB, Content_Encoding="gzip"), Outcome.PARSE, "more than 2000000 bytes"),
+    Fault(
+        "gzip bomb", lambda c: c.answer(body=BOMB, Content_Encoding="gzip"), Outcome.PARSE, "more than 2000000 bytes"
+    ),
     Fault("400", lambda c: c.answer(400, b'{"error": "bad query"}'), Outcome.REFUSED, "bad query"),
     Fault("401", lambda c: c.answer(401, b"who are you"), Outcome.AUTH, "check username"),
     Fault("403", lambda c: c.answer(403), Outcome.REFUSED, "lack the permission"),
