@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nms_workers import embedded
-from tests.servers import SERVERS, Server, ServerMissing, create, program
+from tests.servers import SERVERS, Conf, Server, ServerMissing, create, program
 
 StartServer = Callable[..., Server]
 
@@ -68,9 +68,9 @@ def start_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     """`start_server(name, **options)`: a server of this test's own, running; stopped at the end."""
     servers: list[Server] = []
 
-    def start(name: str, *, folder: Path | None = None, **options: object) -> Server:
+    def start(name: str, *, folder: Path | None = None, conf: Conf | None = None, **options: object) -> Server:
         _require(request.node, name)
-        server = create(name, folder or tmp_path_factory.mktemp(name), **options)
+        server = create(name, folder or tmp_path_factory.mktemp(name), conf=conf, **options)
         servers.append(server)
         server.start()
         return server

