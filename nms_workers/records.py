@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -23,8 +23,11 @@ Attributes: TypeAlias = dict[str, Any]
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+MAX_NAME = 255
+MAX_LABELS = 64
 MAX_LABEL_VALUE = 1024
 MAX_TEXT = 16_384
+MAX_ATTRIBUTES = 262_144  # bytes of JSON
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True):
@@ -48,15 +51,18 @@ def series(metric: str, labels: Labels = ()) -> Series:
         labels: (name, value) pairs in any order.
 
     Raises:
-        ParseError: a name breaks the OpenMetrics grammar, or a label value is too long.
+        ParseError: a name breaks the OpenMetrics grammar, is too long or comes twice, or a label value is too long or
+            is not Unicode.
     """
-    if not _METRIC.match(metric):
-        raise ParseError(f"{metric[:80]!r} is not a metric name")
+    if not _METRIC.match(metric) or len(metric) > MAX_NAME:
+        raise ParseError(f"{metric[:80]!r} is not a metric name of at most {MAX_NAME} characters")
     for name, value in labels:
-        if not _LABEL.match(name):
-            raise ParseError(f"{name[:80]!r} is not a label name (metric {metric})")
-        if len(value) > MAX_LABEL_VALUE:
-            raise ParseError(f"label {name} of {metric} is longer than {MAX_LABEL_VALUE} characters")
+        if not _LABEL.match(name) or len(name) > MAX_NAME:
+            raise ParseError(f"{name[:80]!r} is not a label name of at most {MAX_NAME} characters (metric {metric})")
+        if len(value) > MAX_LABEL_VALUE or not _encodable(value):
+            raise ParseError(f"label {name} of {metric} must be text of at most {MAX_LABEL_VALUE} characters")
+    if len(labels) > MAX_LABELS or len({name for name, _ in labels}) != len(labels):
+        raise ParseError(f"{metric} must have at most {MAX_LABELS} labels, each once")
     return Series(metric, tuple(sorted(labels)))
 
 
@@ -81,7 +87,7 @@ class Sample(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         try:
             force_setattr(self, "value", float(self.value))
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, OverflowError) as exc:
             raise ParseError(f"{self.metric} has the value {str(self.value)[:80]!r}, which is no number") from exc
         series(self.metric, tuple((k, str(v)) for k, v in self.labels.items()))
         _check_time(self.ts)
@@ -130,11 +136,11 @@ class SampleBlock:
 
     Args:
         layout: which series.
-        values: float64, shape `(len(layout),)`.
+        values: float64, shape `(len(layout),)`; not to be written to afterwards.
         ts: when they were measured; None: when we read them.
 
     Raises:
-        ParseError: the shape does not fit the layout.
+        ParseError: the shape does not fit the layout, or they are no float64.
     """
 
     __slots__ = ("layout", "ts", "values")
@@ -142,11 +148,15 @@ class SampleBlock:
     def __init__(self, layout: Layout, values: NDArray[np.float64], ts: datetime | None = None) -> None:
         if values.shape != (len(layout),):
             raise ParseError(f"{values.shape} values for a layout of {len(layout)} series")
+        if values.dtype != np.float64:
+            raise ParseError(f"the values of a block must be float64, not {values.dtype}")
         _check_time(ts)
         self.layout, self.values, self.ts = layout, values, ts
 
 
 Severity: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+State: TypeAlias = Literal["occurred", "firing", "resolved"]
+_SEVERITIES, _STATES = get_args(Severity), get_args(State)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -164,7 +174,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     severity: Severity = "info"
     fingerprint: str = ""
-    state: Literal["occurred", "firing", "resolved"] = "occurred"
+    state: State = "occurred"
     attributes: Attributes = {}
     ts: datetime | None = None
 
@@ -173,6 +183,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_text("event message", self.message)
         if not self.fingerprint:
             force_setattr(self, "fingerprint", self.kind)
+        _check_text("event fingerprint", self.fingerprint)
+        if self.severity not in _SEVERITIES or self.state not in _STATES:
+            raise ParseError(f"event {self.kind} has the severity {self.severity!r:.40} and state {self.state!r:.40}")
+        _check_attributes(f"event {self.kind}", self.attributes)
         _check_time(self.ts)
 
 
@@ -192,6 +206,7 @@ class Entity(msgspec.Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         _check_text("entity kind", self.kind)
         _check_text("entity key", self.key)
+        _check_attributes(f"entity {self.kind}", self.attributes)
 
 
 class Link(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -203,8 +218,11 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: Attributes = {}
 
     def __post_init__(self) -> None:
+        if len(self.a) != 2 or len(self.b) != 2:
+            raise ParseError(f"each end of link {self.kind!r:.80} must be (entity kind, entity key)")
         for text in (self.kind, *self.a, *self.b):
             _check_text("link", text)
+        _check_attributes(f"link {self.kind}", self.attributes)
 
 
 class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -231,5 +249,30 @@ def _check_time(ts: datetime | None) -> None:
 
 
 def _check_text(what: str, text: str) -> None:
-    if not isinstance(text, str) or not text or len(text) > MAX_TEXT or "\x00" in text:
+    good = isinstance(text, str) and 0 < len(text) <= MAX_TEXT and "\x00" not in text and _encodable(text)
+    if not good:
         raise ParseError(f"{what} must be text of 1 to {MAX_TEXT} characters, not {text!r:.80}")
+
+
+def _check_attributes(what: str, attributes: Attributes) -> None:
+    if not attributes:
+        return
+    if not isinstance(attributes, dict) or not all(isinstance(name, str) for name in attributes):
+        raise ParseError(f"the attributes of {what} must be a mapping by text")
+    try:
+        size = len(msgspec.json.encode(attributes))
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ParseError(f"the attributes of {what} are not JSON: {exc}") from None
+    if size > MAX_ATTRIBUTES:
+        raise ParseError(f"the attributes of {what} have {size} bytes, more than {MAX_ATTRIBUTES}")
+
+
+def _encodable(text: str) -> bool:
+    """Whether it is Unicode: a lone surrogate, from undecodable bytes, has no place in a database."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
