@@ -42,9 +42,9 @@ def seconds(text: str) -> float:
 
 
 class TargetSettings(BaseModel):
-    """Base of the validated settings of one target. Unknown keys are refused."""
+    """Base of the validated settings of one target. Unknown keys are refused; a docstring below a field explains it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class Client(Protocol):

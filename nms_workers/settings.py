@@ -36,6 +36,9 @@ def _duration(value: object) -> object:
 
 
 def _duration_text(value: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if value % length == 0:
+            return f"{value // length:g}{unit}"
     return f"{value:g}s"
 
 

@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     db.command("status")(status)
     app.add_typer(db, name="db")
     app.command()(health)
+    app.command()(pages)
 
 
 def check() -> None:
@@ -72,3 +73,13 @@ def health(
         typer.echo(f"{', '.join(silent)} stopped consuming", err=True)
         raise typer.Exit(1)
     typer.echo("healthy")
+
+
+def pages(folder_of_pages: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the pages go.")]) -> None:
+    """Write the documentation page of every service."""
+    from nms_workers.pages import page
+    from nms_workers.service import services
+
+    folder_of_pages.mkdir(parents=True, exist_ok=True)
+    for kind, one in services().items():
+        (folder_of_pages / f"{kind}.md").write_text(page(one), encoding="utf-8")

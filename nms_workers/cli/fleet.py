@@ -61,7 +61,7 @@ def beat(
 
 
 def flower() -> None:
-    """Run Flower, read only, on the address of [web] in the settings."""
+    """Run Flower, read only, on the address that the settings' section `web` names."""
     from nms_workers.app import create_app
 
     settings = Settings.load(config_path())
