@@ -1,5 +1,7 @@
 """The documentation page of a service, made from its declarations: it cannot say what the code does not."""
 
+import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,10 +31,24 @@ def _prose(one: type[Service]) -> str:
 def _settings(one: type[Service]) -> Iterator[Sequence[str]]:
     schema = one.Target.model_json_schema()
     definitions = schema.get("$defs", {})
+    explained = _explained(inspect.getdoc(one.Target) or "")
     for name, field in one.Target.model_fields.items():
         shown = schema["properties"][name]
-        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
-        yield f"`{name}`", _type(shown, definitions), default, field.description or ""
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        yield f"`{name}`", _type(shown, definitions), default, explained.get(name, "")
+
+
+def _default(value: object) -> str:
+    return "" if value in (None, "", (), [], {}) else f"`{value}`"
+
+
+def _explained(docstring: str) -> dict[str, str]:
+    """What the section `Args:` says of each name; several names may share one explanation."""
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n    (?=\S)", docstring.partition("Args:")[2]):
+        names, _, text = entry.partition(": ")
+        found.update(dict.fromkeys((name.strip() for name in names.split(",")), " ".join(text.split())))
+    return found
 
 
 def _type(shown: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

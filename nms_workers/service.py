@@ -42,13 +42,19 @@ def seconds(text: str) -> float:
 
 
 class TargetSettings(BaseModel):
-    """Base of the validated settings of one target. Unknown keys are refused; a docstring below a field explains it."""
+    """Base of the validated settings of one target. Unknown keys are refused; `Args:` of a docstring explains them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Client(Protocol):
-    """What the fleet asks of every client; the rest is the client's own."""
+    """What the fleet asks of every client; the rest is the client's own.
+
+    Args:
+        target: the validated settings of the service's `Target`.
+    """
+
+    def __init__(self, target: Any) -> None: ...
 
     def close(self) -> None:
         """Let go of connections. The client may be used again afterwards: it connects lazily."""
@@ -194,7 +200,7 @@ class Service:
 
     kind: ClassVar[str]
     Target: ClassVar[type[TargetSettings]]
-    client: ClassVar[Callable[[Any], Client]]
+    client: ClassVar[type[Client]]
     breaker: ClassVar[BreakerPolicy] = BreakerPolicy()
     port: ClassVar[int | None] = None
 
