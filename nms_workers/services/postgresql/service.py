@@ -15,7 +15,7 @@ class Postgresql(Service):
 
     kind = "postgresql"
     Target = Target
-    client = PostgresqlClient  # type: ignore[assignment] # mypy takes a callable in a class for a method
+    client = PostgresqlClient
     port = 5432
 
     @poll(every="10s")

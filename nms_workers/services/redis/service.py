@@ -256,19 +256,20 @@ def _slow_commands(
 
 
 def _latency(client: RedisClient, server: Server, labels: Labels) -> Iterator[Record]:
-    trips = []
     parts = _Parts(client, server)
-    for _ in range(_PINGS):
-        start = time.perf_counter()
-        if parts.ask("PING"):
-            trips.append(time.perf_counter() - start)
-    for stat, join in (("min", min), ("average", np.mean), ("max", max)) if trips else ():
-        yield Sample("redis_ping_seconds", join(trips), labels | {"stat": stat})
     for event, at, latest, longest, *_ in parts.ask("LATENCY LATEST") or ():
         of_event = labels | {"event": event}
         yield Sample("redis_latency_event_time_seconds", at, of_event)
         yield Sample("redis_latency_event_latest_seconds", latest / 1e3, of_event)
         yield Sample("redis_latency_event_max_seconds", longest / 1e3, of_event)
+    trips = []
+    for _ in range(_PINGS):  # after the first command: connecting is not measured
+        start = time.perf_counter()
+        if parts.ask("PING"):
+            trips.append(time.perf_counter() - start)
+    if trips:
+        stats = {"min": min(trips), "average": sum(trips) / len(trips), "max": max(trips)}
+        yield from (Sample("redis_ping_seconds", seconds, labels | {"stat": stat}) for stat, seconds in stats.items())
     yield from parts.left_out()
 
 
