@@ -26,6 +26,8 @@ from nms_workers.records import Attributes
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+SHORTEST, LONGEST = 1.0, 7 * 86_400.0  # seconds an interval may have; dispatch looks once a second at most
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -155,10 +157,15 @@ def poll(
         volatile: the set of series changes at every read (top queries, busiest hosts): each label set is stored as a
             layout of its own.
         enumerates: the entity and link kinds that one complete run names in full; one not named any more is gone.
+
+    Raises:
+        ConfigError: a duration is none, or the interval is not from 1 second to 7 days.
     """
+    interval = seconds(every)
+    if not SHORTEST <= interval <= LONGEST:
+        raise ConfigError(f"a poll cannot run every {every}", hint="an interval is from 1s to 7d")
 
     def declare(method: F) -> F:
-        interval = seconds(every)
         limit = min(seconds(deadline), interval * 0.8) if deadline else interval * 0.8
         declaration = {"every": interval, "deadline": limit, "shard": shard, "volatile": volatile}
         method.__poll__ = declaration | {"enumerates": frozenset(enumerates)}  # type: ignore[attr-defined]
@@ -252,6 +259,8 @@ def _first_line(method: Callable[..., Any]) -> str:
 
 def _arguments_model(name: str, method: Callable[..., Any]) -> type[BaseModel]:
     parameters = list(inspect.signature(method, eval_str=True).parameters.values())[2:]  # without self and client
+    if taken := {"target", "confirm"} & {p.name for p in parameters}:
+        raise ConfigError(f"{name} must not have a parameter {taken.pop()!r}: the fleet has one of this name")
     fields: dict[str, Any] = {
         p.name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
     }
