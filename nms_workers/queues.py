@@ -34,5 +34,6 @@ def queue(name: str, broker_url: str) -> Queue:
 
 
 def queues_of(worker_class: str, settings: Settings) -> list[str]:
-    """The queues a class of worker consumes."""
-    return [name for name in queue_names(settings) if name.startswith(CLASSES[worker_class])]
+    """The queues a class of worker consumes on this host: of the edge queues only this host's own."""
+    elsewhere = {name for name in queue_names(settings) if name.startswith("edge.")} - {f"edge.{socket.gethostname()}"}
+    return [n for n in queue_names(settings) if n.startswith(CLASSES[worker_class]) and n not in elsewhere]
