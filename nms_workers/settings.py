@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,14 +22,16 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from nms_workers.errors import ConfigError
-from nms_workers.service import TargetSettings, seconds, service, services
+from nms_workers.service import LONGEST, SHORTEST, TargetSettings, seconds, service, services
 from nms_workers.transport.secret import Secret
 
 
 def _duration(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number and a unit: 500ms, 30s, 5m, 1h, 2d")  # noqa: TRY004 - pydantic's way
     try:
         return seconds(value) if isinstance(value, str) else value
     except ConfigError as exc:
@@ -39,10 +42,19 @@ def _duration_text(value: float) -> str:
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if value % length == 0:
             return f"{value // length:g}{unit}"
-    return f"{value:g}s"
+    return f"{Decimal(repr(value)).normalize():f}s"  # never with an exponent: it must be readable again
 
 
-Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0), PlainSerializer(_duration_text)]
+def _interval(value: float) -> float:
+    if not SHORTEST <= value <= LONGEST:
+        raise ValueError(f"an interval is from {_duration_text(SHORTEST)} to {_duration_text(LONGEST)}")
+    return value
+
+
+Duration = Annotated[
+    float, BeforeValidator(_duration), Field(gt=0, le=100 * 365 * 86_400), PlainSerializer(_duration_text)
+]
+Interval = Annotated[Duration, AfterValidator(_interval)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,99}$")]
 
 
@@ -116,7 +128,7 @@ class TargetConfig(BaseModel):
 
     service: str
     name: Name
-    every: dict[str, Duration] = {}
+    every: dict[str, Interval] = {}
     skip: list[str] = []
     paused: bool = False
     max_series: int = Field(default=10_000, ge=1)
@@ -130,15 +142,6 @@ class TargetConfig(BaseModel):
     def validated(self) -> TargetSettings:
         """The service's own settings, checked."""
         return service(self.service).Target.model_validate(self.settings)
-
-
-def _unique(targets: list[TargetConfig]) -> list[TargetConfig]:
-    seen = set()
-    for target in targets:
-        if (target.service, target.name) in seen:
-            raise ValueError(f"two {target.service} targets are named {target.name!r}")
-        seen.add((target.service, target.name))
-    return targets
 
 
 WRITTEN_BY_UP = "up.toml"
@@ -165,8 +168,8 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     spool: Spool = Spool()
     web: Web = Web()
-    every: dict[str, Duration] = {}
-    targets: Annotated[list[TargetConfig], AfterValidator(_unique)] = []
+    every: dict[str, Interval] = {}
+    targets: list[TargetConfig] = []
 
     @classmethod
     def settings_customise_sources(
@@ -232,10 +235,16 @@ class Settings(BaseSettings):
         else:
             values = {}
         lines = _lines(text)
+        private = [((key,), "there is no such setting") for key in values if key.startswith("_")]
+        if private:  # to pydantic-settings these are options of its own
+            raise ConfigError(_faults(path, lines, private))
         try:
             settings = cls(**values)
         except ValidationError as exc:
             raise ConfigError(_faults(path, lines, _errors(exc))) from None
+        except SettingsError as exc:
+            hint = "a whole section is JSON; one key is NMS_<SECTION>__<KEY>"
+            raise ConfigError(f"environment: {exc}", hint=hint) from None
         if faults := list(_target_faults(settings)):
             raise ConfigError(_faults(path, lines, faults))
         return settings
@@ -265,8 +274,12 @@ def _target_faults(settings: Settings) -> Iterable[Fault]:
     known = {f"{kind}.{name}" for kind, one in services().items() for name in one.polls()}
     for poll in settings.every.keys() - known:
         yield ("every", poll), f"there is no poll {poll!r}; known: {', '.join(sorted(known))}"
+    seen = set()
     for index, target in enumerate(settings.targets):
         here: tuple[str | int, ...] = ("targets", index)
+        if (target.service, target.name) in seen:
+            yield (*here, "name"), f"two {target.service} targets are named {target.name!r}"
+        seen.add((target.service, target.name))
         try:
             polls = service(target.service).polls()
         except ConfigError as exc:
@@ -283,9 +296,13 @@ def _target_faults(settings: Settings) -> Iterable[Fault]:
 
 def _faults(path: Path | None, lines: Mapping[tuple[str | int, ...], int], faults: Iterable[Fault]) -> str:
     told = []
+    environment = {name.upper() for name in os.environ}
     for where, why in faults:
-        line = next((lines[where[:end]] for end in range(len(where), 0, -1) if where[:end] in lines), None)
-        source = f"{path}:{line}" if line else str(path) if path else "environment"
+        paths = [where[:end] for end in range(len(where), 0, -1)]
+        line = next((lines[one] for one in paths if one in lines), None)
+        variables = ("NMS_" + "__".join(map(str, one)).upper() for one in paths)
+        source = next((name for name in variables if name in environment), None)  # it comes before the file
+        source = source or (f"{path}:{line}" if line else str(path) if path else "environment")
         told.append((line or 0, f"{source}: {'.'.join(str(part) for part in where)}: {why}"))
     return "\n".join(text for _, text in sorted(told))
 
