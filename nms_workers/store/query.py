@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Select, func, select, text
 from sqlalchemy.dialects.postgresql import array
 
 from nms_workers.errors import NmsError
@@ -333,7 +333,7 @@ def _equal(wanted: Mapping[Any, str | None]) -> list[ColumnElement[bool]]:
     return [column == value for column, value in wanted.items() if value is not None]
 
 
-def _rows(engine: Engine, statement: Select[Any]) -> list[Row]:
+def _rows(engine: Engine, statement: Executable) -> list[Row]:
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(statement).mappings()]
 

@@ -141,6 +141,7 @@ class Spool:
                 yield False
             else:
                 yield True
+                fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to a child forked just now
         finally:
             self._drain_lock = None
             os.close(handle)
