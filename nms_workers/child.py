@@ -95,7 +95,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,  # Ctrl-C in the terminal is for us: we stop the children in order
-                    preexec_fn=_end_with_parent(self.process.stop_signal),  # noqa: PLW1509 - two system calls
+                    preexec_fn=_end_with_parent(),  # noqa: PLW1509 - two system calls
                 )
             except OSError as exc:
                 self.over = True
@@ -197,14 +197,18 @@ def _bound(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """To be run in the child before its program: the kernel shall send it this signal when the starting thread ends."""
+def _end_with_parent() -> Callable[[], None] | None:
+    """To be run in the child before its program: the kernel shall kill it when the thread that started it ends.
+
+    That happens when somebody kills the supervisor. A politer signal is not enough: a worker whose broker ends with it
+    may take a minute to say goodbye, beside the worker of the next start.
+    """
     if _libc is None:
         return None
     prctl, parent = _libc.prctl, os.getpid()  # looked up here: after fork() as little as possible may happen
 
     def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it ended before we asked
             os._exit(1)
 

@@ -30,7 +30,7 @@ _TICK_SECONDS = 0.1
 class Supervisor:
     """Keeps children running. A context manager: at its end all are stopped, the last started first.
 
-    Ctrl-C and SIGTERM raise KeyboardInterrupt inside it. While it stops, asking again makes it hurry: all are asked
+    Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt inside it. While it stops, asking again makes it hurry: all are asked
     at once, and killed after two seconds.
 
     Args:
@@ -54,7 +54,7 @@ class Supervisor:
         for end in self._wake:
             os.set_blocking(end, False)
         self._old_wakeup = signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, self._asked_to_stop)
         self._handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken by it
         return self

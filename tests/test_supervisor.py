@@ -216,7 +216,7 @@ def host(tmp_path: Path) -> Iterator[Callable[[list[str]], Host]]:
                 process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_in_order(host: Callable[[list[str]], Host], number: signal.Signals) -> None:
     one = host(SLEEPER)
     one.process.send_signal(number)
@@ -239,7 +239,8 @@ def test_a_second_ctrl_c_makes_it_hurry(host: Callable[[list[str]], Host], tmp_p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-def test_nothing_runs_on_when_the_supervisor_is_killed(host: Callable[[list[str]], Host]) -> None:
-    one = host(SLEEPER)
+def test_nothing_runs_on_when_the_supervisor_is_killed(host: Callable[[list[str]], Host], tmp_path: Path) -> None:
+    one = host(["sh", "-c", DEAF.format(on=tmp_path / "on")])
+    until((tmp_path / "on").exists)
     one.process.kill()
     until(one.gone)

@@ -41,7 +41,7 @@ def unprivileged(program: Path) -> User:
     ways = [User(namespace, uid, gid)]
     if uid == 0:
         # setuid clears the signal that ends a child with its parent, so it is set anew behind it
-        setuid = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=INT")
+        setuid = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=KILL")
         ways.append(User(("setpriv", *setuid, "--"), nobody.pw_uid, nobody.pw_gid))
     for way in ways:
         if _runs([*way.prefix, str(program), "--version"]):
