@@ -30,8 +30,8 @@ _TICK_SECONDS = 0.1
 class Supervisor:
     """Keeps children running. A context manager: at its end all are stopped, the last started first.
 
-    Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt inside it. While it stops, asking again makes it hurry: all are asked
-    at once, and killed after two seconds.
+    Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt inside it. While it stops, asking again
+    makes it hurry: all are asked at once, and killed after two seconds.
 
     Args:
         log_folder: what a child prints goes to NAME.log there.
