@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nms_workers import __version__
-from nms_workers.cli import admin, change, fleet, read, up
+from nms_workers.cli import admin, bench, change, fleet, read, up
 from nms_workers.errors import NmsError
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def settings_file(
         os.environ["NMS_CONFIG"] = str(config.absolute())
 
 
-for module in (up, fleet, read, change, admin):
+for module in (up, fleet, read, change, admin, bench):
     module.add_to(app)
 
 
@@ -43,7 +43,7 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script: errors of ours are one line for people and exit code 2."""
+    """The console script. An error is a line for people and exit code 2; NMS_DEBUG=1 shows where it came from."""
     try:
         app()
     except NmsError as exc:
@@ -51,3 +51,17 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as exc:
+        if os.environ.get("NMS_DEBUG") == "1":
+            raise
+        typer.echo(f"nms-workers: {_cause(exc)}", err=True)
+        sys.exit(2)
+
+
+def _cause(exc: Exception) -> str:
+    """What failed, for people. The libraries' own words may hold a URL with a password: they are left out."""
+    library = type(exc).__module__.partition(".")[0]
+    away = {"sqlalchemy": "PostgreSQL", "psycopg": "PostgreSQL", "redis": "Redis", "kombu": "the broker"}.get(library)
+    if away:
+        return f"{away} cannot be used: {type(exc).__name__} (is it running, and is its schema up to date?)"
+    return f"this is a fault of ours: {type(exc).__name__} (NMS_DEBUG=1 shows where)"

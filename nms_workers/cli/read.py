@@ -27,6 +27,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("poll")(poll_now)
     app.command("samples")(list_samples)
     app.command("runs")(list_runs)
+    app.command("events")(list_events)
+    app.command("entities")(list_entities)
 
 
 def list_services(json: Json = False) -> None:
@@ -188,6 +190,46 @@ def list_runs(since: Since = "10m", target: TargetName = "", json: Json = False)
         as_json(rows)
     else:
         table(("service", "target", "poll", "runs", "p50_ms", "p95_ms", "p99_ms", "outcomes"), rows)
+
+
+def list_events(
+    kind: Annotated[str, typer.Argument(help="The kind of event; default: all.")] = "",
+    since: Since = "1d",
+    target: TargetName = "",
+    firing: Annotated[bool, typer.Option("--firing", help="Only what lasts now.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what happened, or what lasts now."""
+    from nms_workers.runtime import runtime
+    from nms_workers.store import query
+
+    engine, name = runtime().engine, target or None
+    if firing:
+        rows = [row for row in query.firing(engine, target=name) if kind in ("", row["kind"])]
+    else:
+        rows = query.events(engine, kind=kind or None, since=_ago(since), target=name)
+    if json:
+        as_json(rows)
+    else:
+        columns = ("since" if firing else "ts", "service", "target", "severity", "kind", "message")
+        table(columns if firing else (*columns, "state"), rows)
+
+
+def list_entities(
+    kind: Annotated[str, typer.Argument(help="The kind of entity; default: all.")] = "",
+    target: TargetName = "",
+    gone: Annotated[bool, typer.Option("--gone", help="Those that are no more.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what exists at the targets: databases, replicas, ..."""
+    from nms_workers.runtime import runtime
+    from nms_workers.store.query import entities
+
+    rows = entities(runtime().engine, kind=kind or None, target=target or None, gone=gone)
+    if json:
+        as_json(rows)
+    else:
+        table(("service", "target", "kind", "key", "first_seen", "last_seen", "attributes"), rows)
 
 
 def _ago(text: str) -> datetime:

@@ -1,0 +1,65 @@
+"""What things cost, measured on this machine."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nms_workers.cli.output import as_json, table
+from nms_workers.supervisor import Process, Supervisor
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    bench = typer.Typer(help="Measure what things cost here, in CPU-seconds.", no_args_is_help=True)
+    bench.callback()(lambda: None)  # a group, also while there is one benchmark
+    bench.command("store")(store)
+    app.add_typer(bench, name="bench")
+
+
+def store(
+    targets: Annotated[int, typer.Option(min=1, max=10_000, help="Targets that are polled.")] = 50,
+    series: Annotated[int, typer.Option(min=1, max=100_000, help="Values one poll of one target reads.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="Polls of each target.")] = 200,
+    url: Annotated[str, typer.Option(help="PostgreSQL on this machine; default: one started for the run.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Store values as blocks, and the same values one row per sample, and compare.
+
+    Example: nms-workers bench store --targets 100 --series 1000 --json
+    """
+    from nms_workers.bench.store import run
+
+    if sys.stderr.isatty():
+        typer.echo(f"storing {targets * series * rounds:,} values twice ...", err=True)
+    with _server(url) as where:
+        found = run(where, targets=targets, series=series, rounds=rounds)
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+@contextmanager
+def _server(url: str) -> Iterator[str]:
+    """The named PostgreSQL, or one of our own for as long as it is needed."""
+    if url:
+        yield url
+        return
+    from nms_workers.embedded import Postgres
+
+    with tempfile.TemporaryDirectory(prefix="nms-workers-bench-") as folder:
+        server = Postgres(Path(folder) / "postgres")
+        server.prepare()
+        try:
+            with Supervisor(Path(folder) / "logs", on_event=lambda event: None) as supervisor:
+                supervisor.start(
+                    Process("postgres", server.argv, server.env, server.ready, stop_signal=server.stop_signal)
+                )
+                yield server.secret_url()
+        finally:
+            server.close()
