@@ -12,13 +12,14 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 from nms_workers.errors import AuthError, ConfigError, ParseError, Refused, TargetError, Timeout, Unreachable
-from nms_workers.services.redis.target import RedisTarget
+from nms_workers.services.redis.target import RedisTarget, joined
 from nms_workers.transport.deadline import deadline, remaining
 from nms_workers.transport.secret import Secret
 
 Argument = str | int | float | bytes
 
 _CONNECTIONS = 8  # the polls of one target may run side by side
+_MAX_ANSWER = 64 << 20  # bytes; ten thousand clients fill four million
 
 
 class NotOffered(Refused):
@@ -140,6 +141,9 @@ class Server:
             yield
         except (wire.RedisError, OSError) as exc:
             raise self.explain(exc, command) from None  # an answer of the server may repeat what it was sent
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:  # redis-py parses what it trusts
+            message = f"{self.address} answers {command} in a shape we do not know: {type(exc).__name__}"
+            raise ParseError(message, hint="is it a Redis?") from None
 
     def explain(self, exc: Exception, command: str) -> TargetError:
         """Our error for one of redis-py, in words for people."""
@@ -163,6 +167,7 @@ class _NoSecret(wire.AuthenticationError):
     """The password cannot be read. As an error of redis-py it makes the connection close."""
 
 
+_CLOSED_HINT = "is it a Redis? a TLS port needs tls = true; otherwise see its log"
 _TLS_HINT = "check tls, tls_ca, tls_cert and tls_key"
 _ERRORS: tuple[tuple[type[Exception], str, type[TargetError], str, str], ...] = (
     (_NoSecret, "", AuthError, "was not asked: {reason}", "the password is read when it is needed"),
@@ -176,13 +181,8 @@ _ERRORS: tuple[tuple[type[Exception], str, type[TargetError], str, str], ...] = 
     (wire.TimeoutError, "Timeout connecting", Unreachable, "could not be reached in time", "check host and firewall"),
     (wire.TimeoutError, "", Timeout, "gave no answer in time", "raise timeout, or see what keeps it busy"),
     (wire.InvalidResponse, "", ParseError, "does not speak the Redis protocol", "check host and port"),
-    (
-        wire.ConnectionError,
-        "Connection closed",
-        Unreachable,
-        "closed the connection",
-        "a TLS port needs tls = true; otherwise see the log of the server",
-    ),
+    (wire.ConnectionError, "Connection closed", Unreachable, "closed the connection", _CLOSED_HINT),
+    (wire.ConnectionError, "Error while reading", Unreachable, "closed the connection", _CLOSED_HINT),
     (wire.ConnectionError, "", Unreachable, "could not be reached: {reason}", "is it running, and is TLS as set?"),
     (OSError, "", Unreachable, "could not be reached: {reason}", _TLS_HINT),
 )
@@ -203,10 +203,11 @@ class _Credentials(CredentialProvider):
 
 
 class _LimitedSocket:
-    """A socket that waits no longer than the work at hand has time, however slowly the bytes drip in."""
+    """A socket that waits no longer than the work at hand has time, and takes no endless answer."""
 
     def __init__(self, sock: Any, limit: float) -> None:
         self._sock, self._limit = sock, limit
+        self._received = 0  # since we last sent
 
     def settimeout(self, seconds: float) -> None:
         self._limit = seconds
@@ -214,10 +215,14 @@ class _LimitedSocket:
     def recv(self, size: int) -> bytes:
         self._sock.settimeout(remaining(self._limit))
         data: bytes = self._sock.recv(size)
+        self._received += len(data)
+        if self._received > _MAX_ANSWER:
+            raise ParseError(f"an answer is longer than {_MAX_ANSWER >> 20} MiB", hint="is it a Redis?")
         return data
 
     def sendall(self, data: bytes) -> None:
         self._sock.settimeout(remaining(self._limit))
+        self._received = 0
         self._sock.sendall(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -263,11 +268,6 @@ def _tls(target: RedisTarget) -> dict[str, Any]:
         "ssl_check_hostname": verify,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
-
-
-def joined(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reason(text: str) -> str:

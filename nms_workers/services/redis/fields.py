@@ -4,7 +4,8 @@ One row of the table is one field. `*` in a field stands for a name (a command, 
 compound value (`slave*.lag` of `slave0:ip=...,lag=1`). `poll` says whose samples it is; without a metric the field is
 known and says nothing to measure. A value is multiplied by `scale`; one equal to `none` means "no such thing yet" and
 is left out; `values` turns words into numbers, with `*` for any other word. `{0}` in `labels` is what `*` stood for,
-`{ip}` a value beside it. Type, unit and description stand in `metrics.csv`.
+`{type}` a value
+beside it, `{address}` the host and port beside it. Type, unit and description stand in `metrics.csv`.
 Source: https://redis.io/docs/latest/commands/info/ and https://valkey.io/commands/info/.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nms_workers.records import Sample
+from nms_workers.services.redis.target import joined
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def flat(values: Mapping[str, Any]) -> Iterator[Value]:
     """Every single value; those inside a compound value as `name.inner`."""
     for name, raw in values.items():
         if isinstance(raw, Mapping):
-            yield from (Value(f"{name}.{inner}", item, raw) for inner, item in raw.items())
+            address = joined(str(raw["ip"]), raw["port"]) if {"ip", "port"} <= raw.keys() else ""
+            beside = {**raw, "address": address}
+            yield from (Value(f"{name}.{inner}", item, beside) for inner, item in raw.items())
         else:
             yield Value(name, raw, {})
 

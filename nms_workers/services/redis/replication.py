@@ -6,8 +6,9 @@ from typing import Any
 
 from nms_workers.records import Entity, Event, Link, Record, Sample
 from nms_workers.services.redis.client import RedisClient
-from nms_workers.services.redis.connection import Server, joined
+from nms_workers.services.redis.connection import Server
 from nms_workers.services.redis.results import ClusterNode
+from nms_workers.services.redis.target import joined
 
 _ROLES = {"master": "master", "slave": "replica"}
 _STATES = {"fail": "fail", "fail?": "pfail", "handshake": "handshake", "noaddr": "noaddr"}

@@ -95,6 +95,11 @@ class RedisTarget(TargetSettings):
         return tuple(_address(text) for text in self.sentinels)
 
 
+def joined(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):

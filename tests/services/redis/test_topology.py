@@ -21,6 +21,7 @@ def replica_of(master: Server, **more: str) -> dict[str, str]:
         "replicaof": f"{master.host} {master.port}",
         "masterauth": f'"{master.password}"',
         "repl-diskless-sync-delay": "0",
+        "appendonly": "no",  # a replica that still writes its first append-only file does not stop when told to
     } | more
 
 
@@ -148,7 +149,12 @@ def test_an_unknown_master_name_is_refused(
 @pytest.fixture
 def cluster(start_server: StartServer, plain: Plain, free_port: FreePort) -> list[Server]:
     """Three masters, and a replica of the first."""
-    conf = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "repl-diskless-sync-delay": "0"}
+    conf = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": "1000",
+        "appendonly": "no",
+        "repl-diskless-sync-delay": "0",
+    }
     servers = []
     for _ in range(4):
         own = {"cluster-port": str(free_port()), "masterauth": '"correct horse"'}
