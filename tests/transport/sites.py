@@ -29,6 +29,7 @@ class Call(BaseHTTPRequestHandler):
     """One request, in the hands of a route."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "_Server"
     body: bytes
 
