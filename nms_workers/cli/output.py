@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -38,6 +39,10 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key}={one}" for key, one in value.items())
     text = str(value)
     colour = COLOURS.get(text)
     if colour is None and text in {"timeout", "unreachable", "auth", "refused", "parse", "lost", "error", "failed"}:
