@@ -5,6 +5,7 @@ away. References to secrets travel; secrets do not.
 """
 
 import threading
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class Inventory:
             pipe.delete(KEY)
             if body:
                 pipe.hset(KEY, mapping=body)  # type: ignore[arg-type]
-            pipe.incr(VERSION)
+            pipe.set(VERSION, uuid.uuid4().hex)  # a count would begin anew in a Redis that lost its data
             pipe.execute()
 
     def all(self) -> Mapping[int, Target]:
