@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from itertools import islice
 
 import redis
+from kombu.exceptions import OperationalError
 
 from nms_workers.fleet.inventory import Inventory, Target
 from nms_workers.fleet.slots import late, latest_due, phase
 from nms_workers.service import Poll, service
 
+# A mark far ahead was left by a clock that was wrong: it counts as none, or nothing would be due until then.
 _MOVE_MARK = """
 local last = redis.call('GET', KEYS[1])
+if last and tonumber(last) > tonumber(ARGV[1]) + tonumber(ARGV[2]) then last = false end
 if not last or tonumber(ARGV[1]) > tonumber(last) then redis.call('SET', KEYS[1], ARGV[1], 'EX', 86400) end
 return last
 """
+_PUT_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', 86400) end"
+_CLOCK_MS = 60_000  # how far the clocks of two hosts may be apart
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Dispatcher:
     def __init__(self, inventory: Inventory, client: "redis.Redis", send: Callable[[Iterable[Shard]], None]) -> None:
         self._inventory, self._send = inventory, send
         self._move_mark = client.register_script(_MOVE_MARK)
+        self._put_back = client.register_script(_PUT_BACK)
 
     def dispatch(self, kind: str, poll: str, now_ms: int) -> int:
         """Publish every slot that became due since the last dispatch. Slots older than `late()` are left to expire.
@@ -61,14 +67,20 @@ class Dispatcher:
 
         Raises:
             redis.RedisError: Redis is away; nothing was published.
+            kombu.exceptions.OperationalError: the broker is away; the next dispatch, if it is soon, does it anew.
         """
-        since = int(self._move_mark(keys=[f"nms:dispatched:{kind}:{poll}"], args=[now_ms]) or 0)
+        mark = f"nms:dispatched:{kind}:{poll}"
+        since = int(self._move_mark(keys=[mark], args=[now_ms, _CLOCK_MS]) or 0)
         due = [
             (target, slot)
             for target in self._inventory.with_poll(kind, poll)
             if (slot := _due(target, kind, poll, now_ms)) > max(since, now_ms - late(target.every[poll]) * 1000)
         ]
-        self._send(shards(kind, poll, due))
+        try:
+            self._send(shards(kind, poll, due))
+        except OperationalError:
+            self._put_back(keys=[mark], args=[now_ms, since])  # what was sent already is run twice and counted once
+            raise
         return len(due)
 
 
