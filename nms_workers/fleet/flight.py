@@ -4,6 +4,7 @@ The lock's token is the slot's due time, which only ever grows for one poll of o
 after Redis lost its data. Latest state refuses a write with an older one.
 """
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -32,6 +33,10 @@ def slot_key(target_id: int, poll: str, due_ms: int) -> str:
     return f"{target_id}:{poll}:{due_ms}"
 
 
+class Running(Skipped):
+    """This very slot is being run: its message came twice. Whoever runs it tells how it ended."""
+
+
 class Flights:
     """Takes and releases the locks.
 
@@ -49,15 +54,19 @@ class Flights:
         """Hold the lock of one poll of one target, at most `seconds`.
 
         Raises:
+            Running: a run of this very slot holds it.
             Skipped: another run holds it; nothing may be asked.
             redis.RedisError: Redis is away, so nobody can know who polls.
         """
         keys = [f"nms:flight:{target_id}:{poll}", STARTED]
-        token = f"{due_ms}@{self._worker}"
+        token = f"{due_ms}@{self._worker}#{uuid.uuid4().hex}"  # unique: one worker may take one slot twice
         slot = slot_key(target_id, poll, due_ms)
         holder = self._take(keys=keys, args=[token, int(seconds * 1000), slot, self._worker])
         if holder:
-            raise Skipped(f"the previous run still goes ({holder.decode().partition('@')[2]})")
+            held_due, _, who = holder.decode().rpartition("#")[0].partition("@")
+            if held_due == str(due_ms):
+                raise Running(f"this slot is being run ({who})")
+            raise Skipped(f"the previous run still goes ({who})")
         try:
             yield
         finally:

@@ -4,13 +4,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import assert_never
+from typing import TypeVar
 
 import numpy as np
 
 from nms_workers.errors import ParseError
 from nms_workers.records import Entity, Event, Flow, Labels, Layout, Link, Record, Sample, SampleBlock, Series
 from nms_workers.store.slot import Block
+
+MAX_OF_EACH = 10_000  # events, entities and links that one run may bring
+
+
+_Kind = TypeVar("_Kind", Event, Entity, Link)
 
 
 @lru_cache(maxsize=4096)
@@ -34,7 +39,7 @@ class Harvest:
     entities: list[Entity] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     _groups: dict[tuple[datetime | None, Labels], dict[Series, float]] = field(default_factory=dict)
-    _blocks: list[SampleBlock] = field(default_factory=list)
+    _blocks: dict[tuple[datetime | None, bytes], SampleBlock] = field(default_factory=dict)
     _held: int = 0
     _faults: Counter[str] = field(default_factory=Counter)
 
@@ -48,25 +53,24 @@ class Harvest:
             case Sample():
                 self._add_sample(record)
             case SampleBlock():
-                if self._fits(len(record.layout)):
-                    self._blocks.append(record)
+                self._add_block(record)
             case Event():
-                self.events.append(record)
+                self._add_to(self.events, record, "events")
             case Entity():
-                self.entities.append(record)
+                self._add_to(self.entities, record, "entities")
             case Link():
-                self.links.append(record)
+                self._add_to(self.links, record, "links")
             case Flow():
                 raise ParseError("flows are stored by the flow collector, not by a poll")
             case _:
-                assert_never(record)
+                raise ParseError(f"the poll yielded a {type(record).__name__}, which is no record")
 
     def __bool__(self) -> bool:
         return bool(self._groups or self._blocks or self.events or self.entities or self.links)
 
     def blocks(self, read_at: datetime) -> tuple[list[Block], list[Layout]]:
         """The samples as blocks, and the layouts they need. Members are in one order whatever the order of yielding."""
-        whole = list(self._blocks)
+        whole = list(self._blocks.values())
         for (ts, _), values in self._groups.items():
             members = sorted(values, key=lambda one: (one.metric, one.labels))
             array = np.fromiter((values[one] for one in members), np.float64, len(members))
@@ -86,6 +90,19 @@ class Harvest:
             self._faults["samples came twice in one read, the first was kept"] += 1
         elif self._fits(1):
             group[one] = sample.value
+
+    def _add_block(self, block: SampleBlock) -> None:
+        name = (block.ts, block.layout.digest)
+        if name in self._blocks:
+            self._faults["samples came twice in one read, the first was kept"] += len(block.layout)
+        elif self._fits(len(block.layout)):
+            self._blocks[name] = block
+
+    def _add_to(self, held: list[_Kind], record: _Kind, what: str) -> None:
+        if len(held) < MAX_OF_EACH:
+            held.append(record)
+        else:
+            self._faults[f"{what} beyond {MAX_OF_EACH} in one read were dropped"] += 1
 
     def _fits(self, count: int) -> bool:
         if self._held + count > self.max_series:

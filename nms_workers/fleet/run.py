@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nms_workers.errors import NmsError, Outcome, TargetError
 from nms_workers.fleet.clients import Clients
-from nms_workers.fleet.flight import Flights
+from nms_workers.fleet.flight import Flights, Running
 from nms_workers.fleet.harvest import Harvest
 from nms_workers.fleet.inventory import Target
 from nms_workers.records import Record
@@ -142,20 +142,23 @@ class Runner:
             held.enter_context(self._flights.flight(target.id, poll.name, flight.due_ms, limit + LOCK_MARGIN))
             client = self._clients.get(target)
             self._breakers.allow(str(target), of.breaker)
-        except (NmsError, ValidationError, redis.RedisError) as exc:
+        except Exception as exc:  # noqa: BLE001 - a client that cannot be built costs only this slot
             flight.fail(exc)
             return None
         return client
 
     def _tell_breaker(self, of: type[Service], flight: _Flight) -> None:
-        error = flight.error
-        if isinstance(error, TargetError) and error.outcome in _DOWN:
+        """What says nothing about the target, a fault of ours or a skip, leaves its breaker as it is."""
+        outcome = flight.error.outcome if isinstance(flight.error, TargetError) else None
+        if outcome in _DOWN:
             self._breakers.failure(str(flight.target), of.breaker)
-        else:
+        elif outcome is not Outcome.SKIPPED and not flight.fault and (outcome or not flight.error):
             self._breakers.success(str(flight.target))
 
     def _store(self, poll: Poll, flight: _Flight, *, manual: bool) -> Outcome:
         outcome, detail = flight.outcome()
+        if isinstance(flight.error, Running):
+            return outcome  # a row of ours would keep the real one out of the ledger
         read_at = flight.started
         blocks, layouts = flight.harvest.blocks(read_at)
         result = SlotResult(
