@@ -8,19 +8,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, text, update
+from sqlalchemy import Connection, Engine, Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from nms_workers.fleet.inventory import Inventory, Target
 from nms_workers.fleet.slots import phase
 from nms_workers.service import services
 from nms_workers.settings import Settings, TargetConfig
-from nms_workers.store.schema import schedules, targets
+from nms_workers.store.schema import targets
+
+_SET_GONE = text("UPDATE targets SET state = 'gone', updated_at = :now WHERE id = ANY(CAST(:ids AS int[]))")
 
 _DROP_OTHERS = text("""
     DELETE FROM schedules s WHERE NOT EXISTS (
         SELECT 1 FROM unnest(CAST(:ids AS int[]), CAST(:polls AS text[])) AS w(target_id, poll)
         WHERE (w.target_id, w.poll) = (s.target_id, s.poll))
+""")
+
+# A schedule whose interval changed is audited from now on: under the new interval it had other slots.
+_SET_SCHEDULES = text("""
+    INSERT INTO schedules AS old (target_id, poll, every_ms, phase_ms, audited_until)
+    SELECT *, CAST(:now AS timestamptz)
+    FROM unnest(CAST(:ids AS int[]), CAST(:polls AS text[]), CAST(:every AS int[]), CAST(:phases AS int[]))
+    ON CONFLICT (target_id, poll) DO UPDATE
+    SET every_ms = excluded.every_ms, phase_ms = excluded.phase_ms, audited_until = excluded.audited_until
+    WHERE old.every_ms <> excluded.every_ms
 """)
 
 
@@ -73,8 +85,7 @@ def _sync_rows(connection: Connection, settings: Settings, now: datetime) -> Syn
     left = [row for row in known.values() if row.state != "gone"]
     if left:
         result.gone.extend(f"{row.service}/{row.name}" for row in left)
-        ids = [row.id for row in left]
-        connection.execute(update(targets).where(targets.c.id.in_(ids)).values(state="gone", updated_at=now))
+        connection.execute(_SET_GONE, {"ids": [row.id for row in left], "now": now})
     return result
 
 
@@ -115,28 +126,12 @@ def _target(row: Row[Any], settings: Settings) -> Target:
 
 
 def _sync_schedules(connection: Connection, active: list[Target], now: datetime) -> None:
-    """A schedule whose interval changed is audited from now on: under the new interval it had other slots."""
     wanted = [
-        {
-            "target_id": target.id,
-            "poll": poll,
-            "every_ms": (every_ms := int(every * 1000)),
-            "phase_ms": phase(target.service, target.name, poll, every_ms),
-            "audited_until": now,
-        }
+        (target.id, poll, every_ms := int(every * 1000), phase(target.service, target.name, poll, every_ms))
         for target in active
         for poll, every in target.every.items()
     ]
-    ids, polls = [row["target_id"] for row in wanted], [row["poll"] for row in wanted]
+    columns: list[list[Any]] = [list(column) for column in zip(*wanted, strict=True)] or [[], [], [], []]
+    ids, polls, intervals, phases = columns
     connection.execute(_DROP_OTHERS, {"ids": ids, "polls": polls})
-    if wanted:
-        statement = insert(schedules)
-        new = statement.excluded
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["target_id", "poll"],
-                set_={"every_ms": new.every_ms, "phase_ms": new.phase_ms, "audited_until": now},
-                where=(schedules.c.every_ms != new.every_ms),
-            ),
-            wanted,
-        )
+    connection.execute(_SET_SCHEDULES, {"ids": ids, "polls": polls, "every": intervals, "phases": phases, "now": now})
