@@ -1,5 +1,6 @@
 """A migrated database and an empty Redis for each test, and the tests' own service in the real registry."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import count
@@ -102,6 +103,14 @@ def rows(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]
     """What a query finds, as plain tuples."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Return as soon as the condition holds; fail when it does not in time."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "it never became true"
+        time.sleep(0.01)
 
 
 def milliseconds(moment: datetime) -> int:
