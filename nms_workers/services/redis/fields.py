@@ -1,11 +1,11 @@
 """What the fields of `INFO`, `CLUSTER INFO` and `MEMORY STATS` mean: `fields.csv` as a lookup.
 
-One row of the table is one field. `*` in a field stands for a name (a command, a database) and a dot leads into a
-compound value (`slave*.lag` of `slave0:ip=...,lag=1`). `poll` says whose samples it is; without a metric the field is
-known and says nothing to measure. A value is multiplied by `scale`; one equal to `none` means "no such thing yet" and
-is left out; `values` turns words into numbers, with `*` for any other word. `{0}` in `labels` is what `*` stood for,
-`{type}` a value
-beside it, `{address}` the host and port beside it. Type, unit and description stand in `metrics.csv`.
+One row of the table is one field. In a field `*` stands for a name (a command), `#` for a number, and a dot leads into
+a compound value (`slave#.lag` of `slave0:ip=...,lag=1`). `poll` says whose samples it is; without a metric the field
+is known and says nothing to measure. A value is multiplied by `scale`; one equal to `none` means "no such thing yet"
+and is left out; `values` turns words into numbers, with `*` for any other word. In `labels` `{0}` is what `*` or `#`
+stood for, `{type}` a value beside it, `{address}` the host and port beside it. Type, unit and description stand in
+`metrics.csv`.
 Source: https://redis.io/docs/latest/commands/info/ and https://valkey.io/commands/info/.
 """
 
@@ -19,6 +19,9 @@ from typing import Any
 
 from nms_workers.records import Sample
 from nms_workers.services.redis.target import joined
+
+_WILDCARDS = {"*": "(.+)", "#": r"(\d+)"}
+_WILD = re.compile(r"([*#])")
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,14 @@ def _match(name: str) -> tuple[Field, tuple[str, ...]] | None:
 
 @cache
 def _index() -> tuple[dict[str, Field], tuple[tuple[re.Pattern[str], Field], ...]]:
-    exact = {field.field: field for field in fields() if "*" not in field.field}
-    patterns = tuple(
-        (re.compile(re.escape(field.field).replace(r"\*", "(.+)")), field) for field in fields() if "*" in field.field
-    )
-    return exact, patterns
+    rows = [(field, _WILD.search(field.field)) for field in fields()]
+    exact = {field.field: field for field, wild in rows if not wild}
+    return exact, tuple((_pattern(field.field), field) for field, wild in rows if wild)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    parts = (_WILDCARDS.get(part) or re.escape(part) for part in _WILD.split(text))
+    return re.compile("".join(parts))
 
 
 def _field(row: Mapping[str, str]) -> Field:

@@ -10,8 +10,13 @@ from nms_workers.services.redis.connection import Server
 from nms_workers.services.redis.results import ClusterNode
 from nms_workers.services.redis.target import joined
 
-_ROLES = {"master": "master", "slave": "replica"}
 _STATES = {"fail": "fail", "fail?": "pfail", "handshake": "handshake", "noaddr": "noaddr"}
+
+
+def role_of(info: Mapping[str, Any]) -> str:
+    """`master` or `replica`; whatever else the server calls itself."""
+    role = str(info.get("role", ""))
+    return "replica" if role == "slave" else role
 
 
 def of_server(client: RedisClient, server: Server, info: Mapping[str, Any], labels: dict[str, str]) -> Iterator[Record]:
@@ -63,7 +68,7 @@ def _changes(client: RedisClient, server: Server, info: Mapping[str, Any]) -> It
         if before not in (None, server.address):
             message = f"{client.target.master_name} failed over from {before} to {server.address}"
             yield Event("failover", message, "warning", attributes={"from": before, "to": server.address})
-    role = _ROLES.get(str(info.get("role")), str(info.get("role")))
+    role = role_of(info)
     before = client.remember(f"role of {server.address}", role)
     if before not in (None, role):
         message = f"{server.address} was a {before} and is a {role}"

@@ -161,7 +161,7 @@ class _Parts:
 
 
 def _server(client: RedisClient, server: Server, labels: Labels) -> Iterator[Record]:
-    info = server.info("default")
+    info = server.info("all")  # without the fields of modules
     yield from fields.samples("server", info, labels)
     about = {
         "version": info.get("valkey_version", info.get("redis_version", "")),
@@ -171,7 +171,7 @@ def _server(client: RedisClient, server: Server, labels: Labels) -> Iterator[Rec
         "maxmemory_policy": info.get("maxmemory_policy", ""),
     }
     unknown = fields.unknown(info)
-    yield Entity("server", server.address, about | {"role": info.get("role", ""), "unknown_fields": unknown[:100]})
+    yield Entity("server", server.address, about | {"role": replication.role_of(info), "unknown_fields": unknown[:100]})
     yield Sample("redis_server_info", 1, about | labels)
     yield Sample("redis_info_unknown_fields", len(unknown), labels)
     if looked := info.get("keyspace_hits", 0) + info.get("keyspace_misses", 0):
