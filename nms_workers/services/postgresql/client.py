@@ -28,6 +28,7 @@ T = TypeVar("T")
 _ONLY_READS = re.compile(
     r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL
 )
+_UNKNOWN = re.compile(r"\$(\d{1,4})\b")
 
 
 class ServerStats(msgspec.Struct, frozen=True):
@@ -250,8 +251,9 @@ class PostgresqlClient:
             options += ["ANALYZE", "BUFFERS"]
         elif self.major >= 16:  # the version that brought GENERIC_PLAN
             options.append("GENERIC_PLAN")
+        unknown = max(map(int, _UNKNOWN.findall(sql)), default=0) if "GENERIC_PLAN" in options else 0
         with self.database(database or self.target.dbname) as connection:
-            rows = connection.one_statement(f"EXPLAIN ({', '.join(options)}) {sql}")
+            rows = connection.one_statement(f"EXPLAIN ({', '.join(options)}) {sql}", unknown)
         try:
             return _plan(rows[0][0][0])
         except (IndexError, KeyError, TypeError) as exc:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import psycopg
 from pydantic import Field, PositiveInt
 
-from nms_workers.errors import Timeout
+from nms_workers.errors import TargetError, Timeout, Unreachable
 from nms_workers.service import TargetSettings
 from nms_workers.services.postgresql import failures
 from nms_workers.transport.deadline import remaining
@@ -116,29 +116,51 @@ class Database:
         with self._transaction(own_names=True) as connection:
             return connection.execute(sql.encode(), parameters or {}).fetchall()
 
-    def one_statement(self, sql: str) -> list[Row]:
+    def one_statement(self, sql: str, unknown: int = 0) -> list[Row]:
         """What a statement written by somebody else yields, with the names of the role's own search path.
 
         It goes by the extended protocol, where the server itself refuses more than one statement.
+
+        Args:
+            unknown: how many of `$1`, `$2`, ... stand in it.
         """
         with self._transaction(own_names=False) as connection:
-            return connection.execute(sql.encode(), binary=True).fetchall()
+            cursor = psycopg.RawCursor(connection)
+            rows = cursor.execute(sql.encode(), [None] * unknown, binary=True).fetchall()
+            # It is known to be one statement now: ask again without the NULLs, which the planner takes for values.
+            return cursor.execute(sql.encode()).fetchall() if unknown else rows
 
     @contextmanager
     def _transaction(self, *, own_names: bool) -> Iterator[_TimedConnection]:
         with self._held():
-            connection = self._connected()
-            limit = remaining(self.target.statement_timeout)
-            connection.ends_at = time.monotonic() + limit
-            limits = {"limit": _milliseconds(limit * _SERVER_SHARE), "lock_limit": _milliseconds(limit * _LOCK_SHARE)}
+            connection = self._begun(own_names=own_names)
             try:
-                connection.execute(_LIMITS, limits | {"own_names": own_names})
                 yield connection
                 connection.rollback()
             except psycopg.Error as exc:
                 raise self._ended(connection, exc) from None
 
-    def _ended(self, connection: _TimedConnection, exc: psycopg.Error) -> Exception:
+    def _begun(self, *, own_names: bool) -> _TimedConnection:
+        """A connection inside a transaction that has its limits.
+
+        A connection that ended since the last read (a restart, `idle_session_timeout`, a proxy) is opened anew, once.
+        """
+        while True:
+            kept, connection = self._connection is not None, self._connected()
+            limit = remaining(self.target.statement_timeout)
+            connection.ends_at = time.monotonic() + limit
+            limits = {"limit": _milliseconds(limit * _SERVER_SHARE), "lock_limit": _milliseconds(limit * _LOCK_SHARE)}
+            try:
+                connection.execute(_LIMITS, limits | {"own_names": own_names})
+            except psycopg.Error as exc:
+                ended = self._ended(connection, exc)
+                if kept and isinstance(ended, Unreachable):
+                    self.close()
+                    continue
+                raise ended from None
+            return connection
+
+    def _ended(self, connection: _TimedConnection, exc: psycopg.Error) -> TargetError:
         late = exc.sqlstate is None and time.monotonic() >= connection.ends_at
         if late or connection.broken or not self._rolled_back(connection):
             self.close()
@@ -188,6 +210,7 @@ class Database:
             "sslmode": target.sslmode,
             "connect_timeout": max(2, int(limit)),  # libpq takes whole seconds, and no less than two
             "application_name": "nms-workers",
+            "client_encoding": "UTF8",  # in a SQL_ASCII database psycopg would hand us bytes for text
             "prepare_threshold": None,
             **{name: str(path) for name, path in files.items() if path},
         }

@@ -30,7 +30,7 @@ _CONNECTING: tuple[tuple[str, _Meaning], ...] = (
     (r"database .* does not exist", _Meaning(Refused, "check dbname")),
     (r"permission denied for database", _Meaning(Refused, "GRANT CONNECT on the database to this role")),
     (r"too many (clients|connections)|connection slots are reserved", _Meaning(Refused, "raise max_connections")),
-    (r"not currently accepting connections|FATAL: .*\bdatabase\b.*conn", _Meaning(Refused, "check dbname")),
+    (r"not currently accepting connections", _Meaning(Refused, "check dbname")),
     (r"invalid response to SSL negotiation|expected authentication request", _Meaning(ParseError, "is it PostgreSQL?")),
     (r"certificate|SSL", _Meaning(Unreachable, "check sslmode, ca, cert and key")),
     (r"resolve host", _Meaning(Unreachable, "check host")),
@@ -42,6 +42,7 @@ _RUNNING: dict[str, _Meaning] = {
     "42501": _Meaning(Refused, "grant the role pg_monitor"),
     "25006": _Meaning(Refused, "only statements that change nothing are run"),
     "28": _Meaning(AuthError, "check user and pg_hba.conf"),
+    "08P01": _Meaning(Refused, "are there values missing, written $1? They are explained from PostgreSQL 16 on"),
     "08": _Meaning(Unreachable, "the connection was lost"),
     "57P": _Meaning(Unreachable, "the server ended the connection: is it restarting?"),
 }
