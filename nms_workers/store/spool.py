@@ -209,6 +209,12 @@ class Spool:
             key: int | None = db.execute("SELECT min(id) FROM slots").fetchone()[0]
         return key
 
+    def last(self) -> int:
+        """The id of the newest slot; 0 when nothing waits."""
+        with self._guarded() as db:
+            key: int = db.execute("SELECT coalesce(max(id), 0) FROM slots").fetchone()[0]
+        return key
+
     def backlog(self) -> Backlog:
         """What waits to be written."""
         with self._guarded() as db:

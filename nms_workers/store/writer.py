@@ -42,6 +42,8 @@ _BAD_ROW = (
     ValueError,
 )
 
+_NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
+
 
 class Writer:
     """Takes finished slots from the worker's threads and sees to it that they are kept. One for each process.
@@ -73,7 +75,6 @@ class Writer:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = 0
-        self._put = 0
 
     def start(self) -> None:
         """Begin to drain, in a thread. After a fork only: threads and connections do not survive it."""
@@ -99,14 +100,18 @@ class Writer:
         lengths = {layout.digest: len(layout) for layout in layouts}
         if any(len(block) != lengths.get(block.digest) for block in result.blocks):
             raise ValueError(f"a block of {result.poll} came without its layout, or does not fit it")
-        self._put = max(self._put, self.spool.append(result, layouts))
+        self.spool.append(result, layouts)
         if self.latest is not None:
             self.latest.put(result, layouts)
         self._wake.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put so far is written, to PostgreSQL and Redis; False when `timeout` seconds pass."""
-        last, ends_at = self._put, time.monotonic() + timeout
+        """Wait until all that is in the spool now is written, and the latest state of what we put is sent.
+
+        Returns:
+            False when `timeout` seconds pass before.
+        """
+        last, ends_at = self.spool.last(), time.monotonic() + timeout
         self._hurry.set()
         self._wake.set()
         try:
@@ -242,4 +247,4 @@ def _reason(exc: Exception) -> str:
 
 def _hint(exc: Exception) -> str:
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
-    return " Run: nms-workers db upgrade" if isinstance(cause, psycopg.errors.UndefinedTable) else ""
+    return " Run: nms-workers db upgrade" if isinstance(cause, _NOT_MIGRATED) else ""
