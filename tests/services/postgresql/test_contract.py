@@ -1,6 +1,7 @@
 """What the service emits against `metrics.csv`, both ways, over every version there is, on real pairs of servers."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def test_the_declared_names_follow_the_conventions() -> None:
     declared = Postgresql.metrics().values()
     assert [m.name for m in declared if m.name.endswith("_total") != (m.type == "counter")] == []
     assert [m.name for m in declared if m.unit not in m.name or not m.description] == []
+
+
+def test_every_context_of_netdatas_collector_is_covered() -> None:
+    text = Path(__file__).with_name("netdata_contexts.toml").read_text(encoding="utf-8")
+    contexts = tomllib.loads(text)
+    ours = {name.removeprefix("postgresql_") for name in Postgresql.metrics()}
+    assert len(contexts) == 70
+    assert {context: missing for context, names in contexts.items() if (missing := set(names) - ours)} == {}
 
 
 def _primary(pair: Pair, client: PostgresqlClient) -> list[Record]:
