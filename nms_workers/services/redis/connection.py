@@ -1,5 +1,6 @@
 """One Redis server: pooled connections whose every wait is limited, and errors that say what to do."""
 
+import errno
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -207,12 +208,15 @@ class _LimitedSocket:
 
     def __init__(self, sock: Any, limit: float) -> None:
         self._sock, self._limit = sock, limit
+        self._asked = False
         self._received = 0  # since we last sent
 
     def settimeout(self, seconds: float) -> None:
         self._limit = seconds
 
     def recv(self, size: int) -> bytes:
+        if not self._asked and self._limit == 0:  # redis-py probes a new connection, and drops one that has spoken:
+            raise BlockingIOError(errno.EWOULDBLOCK, "not asked yet")  # but what it says is why it will hang up
         self._sock.settimeout(remaining(self._limit))
         data: bytes = self._sock.recv(size)
         self._received += len(data)
@@ -222,7 +226,7 @@ class _LimitedSocket:
 
     def sendall(self, data: bytes) -> None:
         self._sock.settimeout(remaining(self._limit))
-        self._received = 0
+        self._asked, self._received = True, 0
         self._sock.sendall(data)
 
     def __getattr__(self, name: str) -> Any:

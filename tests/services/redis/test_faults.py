@@ -140,7 +140,9 @@ def test_an_endless_answer(connect: Connect, peer: Peer, monkeypatch: pytest.Mon
         read(connect(port=peer(b"$1000000\r\n" + b"x" * 5000, 0), timeout=5), "server")
 
 
-@pytest.mark.parametrize("answer", [b"$5\r\nhello\r\n", b"*2\r\n:1\r\n:2\r\n", b":7\r\n", b"$-1\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"$5\r\nhello\r\n", b"*2\r\n:1\r\n:2\r\n", b":7\r\n", b"$-1\r\n"]
+)
 def test_another_product_that_speaks_the_protocol(connect: Connect, peer: Peer, answer: bytes) -> None:
     with pytest.raises(ParseError):
         read(connect(port=peer(answer, 0), timeout=2), "server")
@@ -179,9 +181,9 @@ def test_a_server_that_loads_its_data(start_server: StartServer, connect: Connec
         loader.join()
 
 
-def test_a_full_server(start_server: StartServer, connect: Connect, plain: Plain) -> None:
-    server = start_server("redis-7.0")
-    other = plain(server)
-    other.config_set("maxclients", 1)
+@pytest.mark.parametrize("password", ["correct horse", ""])
+def test_a_full_server(start_server: StartServer, connect: Connect, plain: Plain, password: str) -> None:
+    server = start_server("redis-7.0", password=password)
+    plain(server).config_set("maxclients", 1)
     with pytest.raises(Refused, match="takes no more clients"):
         read(connect(server), "server")

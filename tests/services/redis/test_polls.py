@@ -90,13 +90,13 @@ def test_slow_commands_are_told_once_and_masked(
 ) -> None:
     server = start_server(name, conf={"slowlog-log-slower-than": "0"})
     other, client = plain(server), connect(server)
-    other.set("patient:4711", "diagnosis secret")
+    other.set("patient:jane-roe", "diagnosis secret")
     other.config_set("masterauth", "hunter2")
     first = read(client, "slowlog")
     told = events(first, "slow_command")
     assert {"SET ? ?", "CONFIG SET ? ?"} <= {event.attributes["command"] for event in told}
     text = " ".join(f"{event.message} {event.attributes} {event.fingerprint}" for event in told)
-    assert not re.search(r"4711|diagnosis|hunter2|correct", text)
+    assert not re.search(r"jane|diagnosis|hunter2|correct", text)
     assert len({event.fingerprint for event in told}) == len(told)
     assert all(event.ts is not None and abs((event.ts - datetime.now(UTC)).total_seconds()) < 60 for event in told)
     assert value(first, "redis_slowlog_entries") >= len(told) - 2
