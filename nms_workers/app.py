@@ -12,7 +12,7 @@ from celery.signals import after_setup_logger
 
 from beat_schedule import beat_schedule
 from nms_workers.heartbeat import Heartbeat
-from nms_workers.queues import queue, queue_names
+from nms_workers.queues import queue, queue_names, route
 from nms_workers.settings import Settings, config_path
 from nms_workers.tasks import register
 
@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> Celery:
         task_create_missing_queues=False,
         task_default_queue="watch",
         task_queues=[queue(name, url) for name in queue_names(settings)],
+        task_routes=(route,),
         task_reject_on_worker_lost=False,  # the sweep of the jobs runs them again, a bounded number of times
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,

@@ -37,3 +37,11 @@ def queues_of(worker_class: str, settings: Settings) -> list[str]:
     """The queues a class of worker consumes on this host: of the edge queues only this host's own."""
     elsewhere = {name for name in queue_names(settings) if name.startswith("edge.")} - {f"edge.{socket.gethostname()}"}
     return [n for n in queue_names(settings) if n.startswith(CLASSES[worker_class]) and n not in elsewhere]
+
+
+def route(task: str, *_: object, **__: object) -> dict[str, str] | None:
+    """The queue of an action that was sent without one (`task_routes` of Celery)."""
+    prefix, _, name = task.rpartition(".")
+    kind = prefix.removeprefix("nms.")
+    known = kind != prefix and kind in services() and name in services()[kind].actions()
+    return {"queue": f"act.{kind}"} if known else None

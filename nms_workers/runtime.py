@@ -21,6 +21,11 @@ from nms_workers.store.writer import Writer
 from nms_workers.transport.breaker import Breakers
 
 
+def worker_name(pid: int) -> str:
+    """What a process of this host is called in the ledger and in jobs: `host:pid`."""
+    return f"{os.environ.get('NMS_WORKER_NAME') or socket.gethostname()}:{pid}"
+
+
 class Runtime:
     """The parts, each made when it is first asked for: a process pays for what it uses.
 
@@ -30,7 +35,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.worker = f"{os.environ.get('NMS_WORKER_NAME') or socket.gethostname()}:{os.getpid()}"
+        self.worker = worker_name(os.getpid())
 
     @cached_property
     def engine(self) -> Engine:

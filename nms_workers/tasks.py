@@ -11,16 +11,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import task_failure, worker_process_shutdown, worker_shutdown
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 
 from nms_workers.errors import NmsError
 from nms_workers.fleet.audit import audit
 from nms_workers.fleet.dispatch import Dispatcher, Shard
 from nms_workers.jobs.job import Job, find
 from nms_workers.jobs.run import run as run_job
-from nms_workers.jobs.submit import Wish, record, sweep
+from nms_workers.jobs.submit import Wish, end_lease, record, sweep
 from nms_workers.publish import publish_job, publish_shards
-from nms_workers.runtime import runtime
+from nms_workers.queues import queue
+from nms_workers.runtime import runtime, worker_name
 from nms_workers.service import Action, Client, services
 from nms_workers.store.partitions import maintain
 from nms_workers.store.rollups import roll_up
@@ -49,18 +53,46 @@ def _poll_task(app: Celery, kind: str, poll: str) -> None:
         return here.runner.run(kind, poll, picked, manual=manual)
 
 
+class JobRequest(Request):
+    """An action in the worker's main process, which sees the death of the child that ran it."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """Have the job run again at once. The main process has no database: the sweep is asked."""
+        super().on_failure(exc_info, send_failed_event, return_ok)
+        if not isinstance(exc_info.exception, WorkerLostError | TimeLimitExceeded):
+            return
+        try:
+            self.app.send_task(
+                "nms.jobs.sweep",
+                kwargs={"job": str(_job_id(self.id)), "worker": worker_name(self.worker_pid)},
+                queue=queue("watch", self.app.conf.broker_url),
+                retry=False,
+            )
+        except OperationalError:
+            log.warning("job %s waits until its lease runs out: the broker is away", self.id)
+
+
+def _job_id(task_id: str) -> uuid.UUID:
+    """The job of a task. Ours are named alike; one of another producer may have any id."""
+    try:
+        return uuid.UUID(task_id)
+    except ValueError:
+        return uuid.uuid5(uuid.NAMESPACE_OID, task_id)
+
+
 def _action_task(app: Celery, kind: str, action: str, declared: Action) -> None:
     @app.task(
         name=f"nms.{kind}.{action}",
         bind=True,
         acks_late=True,
+        Request=JobRequest,
         soft_time_limit=declared.deadline,
         time_limit=declared.deadline + 10,
     )
     def act(self: Task, target: str, **arguments: Any) -> dict[str, Any]:
         """Run the job whose id is the task's id; a task of a producer that wrote no job becomes one."""
         here = runtime()
-        job_id = uuid.UUID(self.request.id)
+        job_id = _job_id(self.request.id)
         job = find(here.engine, job_id)
         if job is None:
             wish = Wish(kind, action, target, arguments, requested_by=self.request.origin or "celery")
@@ -109,9 +141,12 @@ def _roll_up(task: Task) -> None:
     roll_up(runtime().engine, datetime.now(UTC))
 
 
-def _sweep(task: Task) -> int:
-    """Publish jobs nobody picked up."""
-    return sweep(runtime().engine, lambda job: publish_job(task.app, job))
+def _sweep(task: Task, job: str | None = None, worker: str = "") -> int:
+    """Publish jobs nobody picked up. `job`: one whose process, `worker`, just died."""
+    engine = runtime().engine
+    if job is not None:
+        end_lease(engine, uuid.UUID(job), worker)
+    return sweep(engine, lambda job: publish_job(task.app, job))
 
 
 _FLEET_TASKS = {

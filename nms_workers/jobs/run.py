@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine, func, update
 from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -39,6 +40,8 @@ def run(engine: Engine, job: Job, worker: str, client_of: Callable[[Job], Client
             change = declared.run(client_of(claimed), **declared.validate(claimed.arguments))
     except NmsError as exc:
         return _finish(engine, claimed, worker, _failure(str(exc)))
+    except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
+        return _finish(engine, claimed, worker, _failure(f"it did not end in its {declared.deadline:g} s"))
     except Exception as exc:  # every fault ends the job in one state, with a line for people
         log.exception("job %s (%s on %s): a fault in the action", claimed.id, claimed.action, claimed.target)
         return _finish(engine, claimed, worker, _failure(f"a fault in the action: {type(exc).__name__}"))
