@@ -41,7 +41,7 @@ def queues_of(worker_class: str, settings: Settings) -> list[str]:
 
 def route(task: str, *_: object, **__: object) -> dict[str, str] | None:
     """The queue of an action that was sent without one (`task_routes` of Celery)."""
-    prefix, _, name = task.rpartition(".")
+    prefix, name = task.rpartition(".")[::2]
     kind = prefix.removeprefix("nms.")
     known = kind != prefix and kind in services() and name in services()[kind].actions()
     return {"queue": f"act.{kind}"} if known else None
