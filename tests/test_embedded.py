@@ -31,16 +31,17 @@ def process(server: Postgres | Redis) -> Process:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[[Postgres | Redis], None]]:
-    """`run(server)`: prepared, started and ready; stopped and let go at the end."""
+def run(tmp_path: Path) -> Iterator[Callable[[Postgres | Redis], int]]:
+    """`run(server)`: prepared, started and ready, its process id; stopped and let go at the end."""
     servers: list[Postgres | Redis] = []
 
     with Supervisor(tmp_path / "log", lambda _: None) as supervisor:
 
-        def start(server: Postgres | Redis) -> None:
+        def start(server: Postgres | Redis) -> int:
             servers.append(server)
             server.prepare()
             supervisor.start(process(server))
+            return supervisor.pids()[type(server).__name__]
 
         yield start
     for server in servers:
@@ -48,7 +49,7 @@ def run(tmp_path: Path) -> Iterator[Callable[[Postgres | Redis], None]]:
 
 
 def test_postgresql_is_made_with_a_password_and_statistics(
-    run: Callable[[Postgres | Redis], None], tmp_path: Path
+    run: Callable[[Postgres | Redis], int], tmp_path: Path
 ) -> None:
     server = Postgres(tmp_path / "pg")
     run(server)
@@ -69,9 +70,7 @@ def test_postgresql_is_made_with_a_password_and_statistics(
         psycopg.connect(server.url, password="wrong", host=str(tmp_path / "pg" / "run"))
 
 
-def test_redis_keeps_messages_and_asks_for_the_password(
-    run: Callable[[Postgres | Redis], None], tmp_path: Path
-) -> None:
+def test_redis_keeps_messages_and_asks_for_the_password(run: Callable[[Postgres | Redis], int], tmp_path: Path) -> None:
     server = Redis(tmp_path / "redis")
     run(server)
     with redis.Redis.from_url(server.secret_url()) as client:
@@ -86,16 +85,16 @@ def test_redis_keeps_messages_and_asks_for_the_password(
 
 @pytest.mark.parametrize("server_class", [Postgres, Redis])
 def test_only_the_owner_can_look_in_and_only_this_machine_can_connect(
-    run: Callable[[Postgres | Redis], None], tmp_path: Path, server_class: type[Postgres | Redis]
+    run: Callable[[Postgres | Redis], int], tmp_path: Path, server_class: type[Postgres | Redis]
 ) -> None:
     server = server_class(tmp_path / "server")
-    run(server)
+    pid = run(server)
     assert stat.S_IMODE((tmp_path / "server").stat().st_mode) == 0o700
     for file in (tmp_path / "server").glob("*"):
         if file.is_file():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
-    mine = {p.pid for p in psutil.Process().children(recursive=True)}
-    listening = {c.laddr for c in psutil.net_connections("inet") if c.status == "LISTEN" and c.pid in mine}
+    family = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    listening = {c.laddr for c in psutil.net_connections("inet") if c.status == "LISTEN" and c.pid in family}
     assert listening == {("127.0.0.1", server.port)}
 
 
@@ -131,7 +130,7 @@ def other(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil
 @pytest.mark.parametrize("dies", ["the program", "everything"])
 def test_data_survives_a_kill(
     other: tuple["subprocess.Popen[str]", list[psutil.Process]],
-    run: Callable[[Postgres | Redis], None],
+    run: Callable[[Postgres | Redis], int],
     tmp_path: Path,
     dies: str,
 ) -> None:
@@ -177,7 +176,7 @@ def test_a_second_start_says_who_has_the_folder(
 
 
 def test_a_pid_file_that_names_some_other_living_process_is_stale(
-    run: Callable[[Postgres | Redis], None], tmp_path: Path
+    run: Callable[[Postgres | Redis], int], tmp_path: Path
 ) -> None:
     first = Postgres(tmp_path / "pg")
     first.prepare()
@@ -187,7 +186,7 @@ def test_a_pid_file_that_names_some_other_living_process_is_stale(
     run(Postgres(tmp_path / "pg"))
 
 
-def test_a_first_start_that_was_cut_off_is_begun_anew(run: Callable[[Postgres | Redis], None], tmp_path: Path) -> None:
+def test_a_first_start_that_was_cut_off_is_begun_anew(run: Callable[[Postgres | Redis], int], tmp_path: Path) -> None:
     (tmp_path / "pg" / "data.new" / "base").mkdir(parents=True)
     run(Postgres(tmp_path / "pg"))
     assert not (tmp_path / "pg" / "data.new").exists()
@@ -212,13 +211,13 @@ def test_the_port_is_kept_unless_somebody_took_it(tmp_path: Path, server_class: 
 @pytest.mark.parametrize("server_class", [Postgres, Redis])
 @pytest.mark.parametrize("folder", ["""it's "ours", ü""", "deep/" * 30], ids=["odd", "too long for a socket"])
 def test_any_folder_will_do(
-    run: Callable[[Postgres | Redis], None], tmp_path: Path, server_class: type[Postgres | Redis], folder: str
+    run: Callable[[Postgres | Redis], int], tmp_path: Path, server_class: type[Postgres | Redis], folder: str
 ) -> None:
     run(server_class(tmp_path / folder))
 
 
 def test_data_of_another_version_finds_its_program_or_says_what_to_do(
-    run: Callable[[Postgres | Redis], None],
+    run: Callable[[Postgres | Redis], int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     session_server: Callable[[str], object],
