@@ -1,6 +1,6 @@
 """One connection to one database, opened when it is needed, kept, shared by threads, with a time limit on both sides.
 
-Every read is a transaction of its own, read-only and rolled back, with its limits set by `SET LOCAL` (through
+Every read is a read-only transaction of its own, with its limits set by `SET LOCAL` (through
 `set_config`), and nothing is prepared: that is all PgBouncer needs in transaction pooling.
 """
 
@@ -128,7 +128,10 @@ class Database:
             cursor = psycopg.RawCursor(connection)
             rows = cursor.execute(sql.encode(), [None] * unknown, binary=True).fetchall()
             # It is known to be one statement now: ask again without the NULLs, which the planner takes for values.
-            return cursor.execute(sql.encode()).fetchall() if unknown else rows
+            if unknown:
+                rows = cursor.execute(sql.encode()).fetchall()
+            connection.rollback()
+            return rows
 
     @contextmanager
     def _transaction(self, *, own_names: bool) -> Iterator[_TimedConnection]:
@@ -136,7 +139,7 @@ class Database:
             connection = self._begun(own_names=own_names)
             try:
                 yield connection
-                connection.rollback()
+                connection.commit()  # not a rollback: people watch how many of those there are
             except psycopg.Error as exc:
                 raise self._ended(connection, exc) from None
 

@@ -179,6 +179,20 @@ def test_one_connection_is_kept_and_at_most_one_more_is_opened(newest: PostgresS
         assert until(lambda: _ours(admin) == 1)
 
 
+def test_our_reads_are_not_counted_as_rollbacks(server: PostgresServer, connect: Connect) -> None:
+    client = connect(server)
+    client.get_stats()
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        counted = "select pg_stat_get_db_xact_rollback(oid) from pg_database where datname = 'nms'"
+        (before,) = admin.execute(counted).fetchone()
+        for _ in range(20):
+            client.rows("select 1")
+        client.rows("select pg_stat_force_next_flush()")
+        client.close()
+        assert until(lambda: _ours(admin) == 0)
+        assert admin.execute(counted).fetchone()[0] - before < 20
+
+
 def test_databases_are_chosen_by_name(newest: PostgresServer, connect: Connect) -> None:
     with _databases(newest, "shop_a", "shop_b", "other"):
         chosen = read(connect(newest, databases=("shop_*", "nms"), databases_exclude=("*_b",)), "databases")
