@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """`@pytest.mark.real("docker", ...)`: the test needs these servers of `SERVERS`."""
+    """`@pytest.mark.real("rabbitmq", ...)`: the test needs these servers of `SERVERS`, started or not."""
     for marker in item.iter_markers("real"):
         for name in marker.args:
             _require(item, name)
