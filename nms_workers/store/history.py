@@ -26,7 +26,9 @@ repeated_slots = Counter("nms_store_repeated_slots", "Slots that had been writte
 repeated_blocks = Counter("nms_store_repeated_blocks", "Sample blocks of a layout and time that were there already")
 misdated_rows = Counter("nms_store_misdated_rows", "Rows dropped: past their retention or in the future", ["table"])
 
-_NOBODY_RAN_IT = (Outcome.LOST, Outcome.EXPIRED)
+# A slot that ended in one of these gives way to a run that read the target: the task came twice, and one of the two
+# found the other at work; or what PostgreSQL refused is tried again.
+_NOT_READ = (Outcome.LOST, Outcome.EXPIRED, Outcome.SKIPPED, Outcome.ERROR)
 _CACHED_LAYOUTS = 200_000
 _CACHED_PARTITIONS = 10_000
 
@@ -178,7 +180,7 @@ def _enter(connection: psycopg.Connection[Any], results: Sequence[SlotResult], p
     for result in results:
         key = (result.target_id, result.poll, result.due)
         earlier = slots.get(key)
-        if earlier is None or (earlier.outcome in _NOBODY_RAN_IT and result.outcome not in _NOBODY_RAN_IT):
+        if earlier is None or _gives_way(earlier, result):
             slots[key] = result
     entered = {key: result for key, result in slots.items() if places.keep("poll_runs", result.due)}
     new = set()
@@ -189,6 +191,13 @@ def _enter(connection: psycopg.Connection[Any], results: Sequence[SlotResult], p
     return [result for key, result in slots.items() if key in new or key not in entered]
 
 
+def _gives_way(earlier: SlotResult, later: SlotResult) -> bool:
+    """Whether a slot's later result replaces the earlier one; `_ENTER` asks the same of what is stored."""
+    return (earlier.outcome in _NOT_READ and later.outcome not in _NOT_READ) or (
+        not earlier.samples and later.samples > 0
+    )
+
+
 _ENTER = """
 INSERT INTO poll_runs AS run
     (target_id, poll, due, started, finished, outcome, samples, milliseconds, worker, detail, manual)
@@ -197,7 +206,9 @@ SELECT * FROM unnest(%b::int[], %b::text[], %b::timestamptz[], %b::timestamptz[]
 ON CONFLICT (target_id, poll, due) DO UPDATE
 SET started = excluded.started, finished = excluded.finished, outcome = excluded.outcome, samples = excluded.samples,
     milliseconds = excluded.milliseconds, worker = excluded.worker, detail = excluded.detail, manual = excluded.manual
-WHERE run.outcome IN ('lost', 'expired') AND excluded.outcome NOT IN ('lost', 'expired')
+WHERE (run.outcome IN ('lost', 'expired', 'skipped', 'error')
+       AND excluded.outcome NOT IN ('lost', 'expired', 'skipped', 'error'))
+   OR (run.samples = 0 AND excluded.samples > 0)
 RETURNING target_id, poll, due
 """
 

@@ -34,6 +34,7 @@ SELECT member.number, block.ts, block.{values}[member.position] AS value
 FROM unnest(CAST(:layouts AS int[]), CAST(:positions AS int[]), CAST(:numbers AS int[]))
     AS member (layout_id, position, number)
 JOIN {table} AS block ON block.layout_id = member.layout_id AND block.ts >= :since AND block.ts < :until
+WHERE {condition}
 ORDER BY block.ts DESC
 LIMIT :limit
 """
@@ -74,7 +75,9 @@ def samples(  # noqa: PLR0913 - every argument but the engine is a filter of its
     until = until or datetime.now(UTC) + timedelta(days=1)
     since = since or datetime.now(UTC) - timedelta(hours=1)
     table, level, counter = _SOURCES[resolution]
-    statement = text(_READ.format(table=table, values=counter if rate else level))
+    values = counter if rate else level
+    condition = f"block.{values}[member.position] <> 'NaN'" if rate else "true"
+    statement = text(_READ.format(table=table, values=values, condition=condition))
     with engine.connect() as connection:
         found = _series(connection, metric, service, target, labels or {})
         members = _members(connection, [one["id"] for one in found])
@@ -311,7 +314,7 @@ def _members(connection: Connection, series_ids: Sequence[int]) -> list[tuple[in
 def _rates(rows: Sequence[tuple[int, datetime, float]]) -> list[tuple[int, datetime, float]]:
     rated: list[tuple[int, datetime, float]] = []
     for number, group in groupby(sorted(rows, key=lambda row: row[:2]), key=lambda row: row[0]):
-        measured = [(ts, value) for _, ts, value in group if not np.isnan(value)]
+        measured = [(ts, value) for _, ts, value in group]
         seconds = np.diff([ts.timestamp() for ts, _ in measured])
         per_second = increase([value for _, value in measured]) / seconds
         rated.extend((number, ts, value) for (ts, _), value in zip(measured[1:], per_second.tolist(), strict=True))

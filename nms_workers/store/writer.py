@@ -129,6 +129,8 @@ class Writer:
         Returns:
             Whether everything was written.
         """
+        if self._failures:
+            timeout = 0.0  # PostgreSQL is away: waiting would only hold up whoever stops us
         ends_at = time.monotonic() + timeout
         written = self.flush(timeout) if self._thread is not None else self.spool.first() is None
         self._stop.set()

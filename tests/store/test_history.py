@@ -67,14 +67,26 @@ def test_no_ids_are_burnt_by_what_is_known(database: Database, history: History)
     assert database.value("SELECT last_value FROM layouts_id_seq") == 1
 
 
-def test_a_real_outcome_replaces_lost_and_nothing_replaces_a_real_one(database: Database, history: History) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.EXPIRED, Outcome.SKIPPED, Outcome.ERROR])
+def test_a_run_that_read_the_target_replaces_one_that_did_not(
+    database: Database, history: History, outcome: Outcome
+) -> None:
     target = database.target()
-    lost = slot(target, 0, [], outcome=Outcome.LOST, started=None)
-    history.write([lost])
-    assert database.rows("SELECT outcome, milliseconds FROM poll_runs") == [("lost", None)]
+    unread = slot(target, 0, [], outcome=outcome, started=None)
+    history.write([unread])
+    assert database.rows("SELECT outcome, milliseconds FROM poll_runs") == [(outcome.value, None)]
     history.write([slot(target, 0)])
-    history.write([lost, slot(target, 0, [], outcome=Outcome.TIMEOUT)])
+    history.write([unread])
+    history.write([slot(target, 0, [], outcome=Outcome.TIMEOUT)])
     assert database.rows("SELECT outcome, samples, milliseconds FROM poll_runs") == [("ok", 3, 20.0)]
+    assert database.value("SELECT count(*) FROM sample_blocks") == 1
+
+
+def test_what_was_read_is_not_lost_because_the_slot_had_ended(database: Database, history: History) -> None:
+    target = database.target()
+    history.write([slot(target, 0, [], outcome=Outcome.TIMEOUT)])
+    history.write([slot(target, 0, outcome=Outcome.PARTIAL)])
+    assert database.rows("SELECT outcome, samples FROM poll_runs") == [("partial", 3)]
     assert database.value("SELECT count(*) FROM sample_blocks") == 1
 
 

@@ -1,0 +1,31 @@
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+
+from nms_workers.bench.store import readings, run
+from tests.servers import Server
+
+
+@pytest.mark.parametrize("name", ["postgresql-15", "postgresql-18"])
+def test_blocks_are_cheaper_than_rows_on_the_same_server(session_server: Callable[[str], Server], name: str) -> None:
+    server = session_server(name)
+    measured = run(server.url, targets=20, series=200, rounds=50)
+    assert measured["values"] == 200_000
+    assert float(measured["values_per_cpu_second"]) > 3 * float(measured["row_values_per_cpu_second"])
+    assert float(measured["bytes_per_value"]) < 13
+    assert float(measured["row_bytes_per_value"]) > 50
+    with psycopg.connect(server.url) as connection:
+        left = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'nms_bench_%'").fetchone()
+    assert left == (0,)
+
+
+def test_readings_are_as_targets_give_them() -> None:
+    values = readings(5, 100, 50)
+    assert values.shape == (50, 5, 100)
+    counters = values[:, :, :50]
+    assert (np.diff(counters, axis=0) >= 0).all()
+    changing = (np.diff(values, axis=0) != 0).any(axis=0)
+    assert 0.4 < changing.mean() < 0.95
+    assert np.array_equal(values, readings(5, 100, 50))
