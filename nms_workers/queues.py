@@ -39,9 +39,9 @@ def queues_of(worker_class: str, settings: Settings) -> list[str]:
     return [n for n in queue_names(settings) if n.startswith(CLASSES[worker_class]) and n not in elsewhere]
 
 
-def route(task: str, *_: object, **__: object) -> dict[str, str] | None:
+def route(name: str, *_: object, **__: object) -> dict[str, str] | None:
     """The queue of an action that was sent without one (`task_routes` of Celery)."""
-    prefix, name = task.rpartition(".")[::2]
+    prefix, action = name.rpartition(".")[::2]
     kind = prefix.removeprefix("nms.")
-    known = kind != prefix and kind in services() and name in services()[kind].actions()
+    known = kind != prefix and kind in services() and action in services()[kind].actions()
     return {"queue": f"act.{kind}"} if known else None
