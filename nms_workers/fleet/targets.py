@@ -17,6 +17,12 @@ from nms_workers.service import services
 from nms_workers.settings import Settings, TargetConfig
 from nms_workers.store.schema import targets
 
+_OWN = ("source", "state", "settings", "options", "worker", "updated_at")
+_INSERT = insert(targets)
+_UPSERT = _INSERT.on_conflict_do_update(
+    index_elements=["service", "name"], set_={column: _INSERT.excluded[column] for column in _OWN}
+)
+
 _SET_GONE = text("UPDATE targets SET state = 'gone', updated_at = :now WHERE id = ANY(CAST(:ids AS int[]))")
 
 _DROP_OTHERS = text("""
@@ -45,8 +51,15 @@ class Synced:
     gone: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [f"{what}: {', '.join(names)}" for what, names in vars(self).items() if names]
+        parts = [f"{what}: {', '.join(names[:_NAMED])}{_more(names)}" for what, names in vars(self).items() if names]
         return "; ".join(parts) or "no target changed"
+
+
+_NAMED = 20
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
 
 
 def sync(engine: Engine, inventory: Inventory, settings: Settings, now: datetime) -> Synced:
@@ -70,6 +83,7 @@ def _sync_rows(connection: Connection, settings: Settings, now: datetime) -> Syn
     result = Synced()
     rows = connection.execute(select(targets).where(targets.c.source == "file").with_for_update())
     known = {(row.service, row.name): row for row in rows}
+    wanted = []
     for target in settings.targets:
         row = known.pop((target.service, target.name), None)
         values = _values(target)
@@ -78,10 +92,9 @@ def _sync_rows(connection: Connection, settings: Settings, now: datetime) -> Syn
         (result.added if row is None or row.state == "gone" else result.changed).append(
             f"{target.service}/{target.name}"
         )
-        statement = insert(targets).values(service=target.service, name=target.name, **values)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["service", "name"], set_={**values, "updated_at": now})
-        )
+        wanted.append({"service": target.service, "name": target.name, "updated_at": now, **values})
+    if wanted:
+        connection.execute(_UPSERT, wanted)
     left = [row for row in known.values() if row.state != "gone"]
     if left:
         result.gone.extend(f"{row.service}/{row.name}" for row in left)
