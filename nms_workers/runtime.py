@@ -57,7 +57,7 @@ class Runtime:
     @cached_property
     def inventory(self) -> Inventory:
         """The targets."""
-        return Inventory(self.redis)
+        return Inventory(self.redis, lambda targets: self.clients.keep_only(set(targets)))
 
     @cached_property
     def clients(self) -> Clients:

@@ -126,7 +126,6 @@ def _dispatch(task: Task, service: str, poll: str) -> int:
 def _audit(task: Task) -> dict[str, int]:
     """Account for slots that left no trace."""
     here = runtime()
-    here.clients.keep_only(set(here.inventory.all()))
     return audit(here.engine, here.redis, datetime.now(UTC))
 
 

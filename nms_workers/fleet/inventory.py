@@ -6,7 +6,7 @@ away. References to secrets travel; secrets do not.
 
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,10 +37,16 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Inventory:
-    """The targets in Redis, with a copy in this process that is renewed when their version changes."""
+    """The targets in Redis, with a copy in this process that is renewed when their version changes.
 
-    def __init__(self, redis_client: "redis.Redis") -> None:
-        self._redis = redis_client
+    Args:
+        changed: called with the targets whenever the copy was renewed.
+    """
+
+    def __init__(
+        self, redis_client: "redis.Redis", changed: Callable[[Mapping[int, Target]], None] = lambda _: None
+    ) -> None:
+        self._redis, self._changed = redis_client, changed
         self._lock = threading.Lock()
         self._version: bytes | None = None
         self._targets: dict[int, Target] = {}
@@ -63,11 +69,14 @@ class Inventory:
         """
         version = self._redis.get(VERSION)
         with self._lock:
-            if version is None or version != self._version:
-                found: Mapping[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment]
-                self._targets = {int(key): msgspec.json.decode(body, type=Target) for key, body in found.items()}
-                self._version = version  # type: ignore[assignment]
-            return self._targets
+            if version is not None and version == self._version:
+                return self._targets
+            found: Mapping[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment]
+            self._targets = targets = {int(key): msgspec.json.decode(body, type=Target) for key, body in found.items()}
+            self._version = version  # type: ignore[assignment]
+        if version is not None:  # without one Redis lost its data: they are not gone, only unknown for a moment
+            self._changed(targets)
+        return targets
 
     def known(self) -> bool:
         """Whether targets were ever published here: a Redis that lost its data has to be told anew."""
