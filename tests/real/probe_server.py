@@ -32,6 +32,7 @@ class Seen:
     """What it counted. Keys are target names, (target, poll), or names of effects."""
 
     connections: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)
     reads: Counter[tuple[str, str]] = field(default_factory=Counter)
     at_once: Counter[tuple[str, str]] = field(default_factory=Counter)
     most_at_once: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -104,11 +105,15 @@ class ProbeServer:
                         self._apply(handler, request["effect"])
         except ConnectionError:
             return  # the worker was killed: that is what these tests are about
+        finally:
+            with self._lock:
+                self.seen.open[target] -= bool(target)
 
     def _welcome(self, handler: socketserver.StreamRequestHandler, target: str, password: str) -> bool:
         good = password == PASSWORD
         with self._lock:
             self.seen.connections[target] += good
+            self.seen.open[target] += 1
             self.seen.refused += not good
         self._say(handler, welcome=good)
         return good

@@ -160,7 +160,7 @@ class Probe(Service):
             except TargetError as exc:
                 yield name, exc
 
-    @action(deadline="5s")
+    @action(deadline="10s")
     def apply(self, client: ProbeClient, effect: str) -> Change:
         """Bring an effect about, unless it is there."""
         if client.ask("look", effect=effect)["applied"]:

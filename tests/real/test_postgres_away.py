@@ -1,0 +1,58 @@
+"""PostgreSQL goes away under load: polling goes on, what was read waits on disk, and all of it arrives, in order."""
+
+import os
+import time
+
+import pytest
+
+from nms_workers.store.spool import Spool
+from tests.real.conftest import POSTGRES, REDIS, MakeFleet
+from tests.real.fleet import until
+from tests.real.ledger import Ledger
+from tests.real.probe_server import VALUES, ProbeServer
+from tests.servers import Server
+
+pytestmark = pytest.mark.real(POSTGRES, REDIS)
+AWAY_SECONDS = float(os.environ.get("NMS_TEST_OUTAGE_SECONDS", "20"))
+TARGETS = 12
+
+
+@pytest.mark.timeout(180 + AWAY_SECONDS)
+def test_nothing_that_was_read_is_lost(
+    make_fleet: MakeFleet, own_postgres: Server, own_redis: Server, probe: ProbeServer
+) -> None:
+    fleet = make_fleet(own_postgres.url, own_redis.url)
+    ledger = Ledger(fleet.database, fleet.journal)
+    names = [f"t{number}" for number in range(TARGETS)]
+    fleet.configure(*(fleet.target(name, probe.port, {"quick": None, "together": None}) for name in names))
+    members = fleet.crew("control", "polls", "beat")
+    until(lambda: {run.target for run in ledger.stored()} == set(names), "every target was polled")
+    since = time.time()
+    spool = Spool(fleet.folder / "data" / "spool")
+
+    own_postgres.kill()
+    gone, reads, waiting = time.monotonic(), len(ledger.yielded()), spool.backlog().rows
+    until(lambda: time.monotonic() > gone + AWAY_SECONDS / 2, "half of the outage", AWAY_SECONDS)
+    halfway = spool.backlog()
+    until(lambda: time.monotonic() > gone + AWAY_SECONDS, "the outage", AWAY_SECONDS)
+    assert waiting < halfway.rows < spool.backlog().rows, "what was read waits"
+    assert halfway.oldest_seconds > AWAY_SECONDS / 4
+    assert len(ledger.yielded()) > reads + TARGETS * AWAY_SECONDS * 0.7, "polling went on as before"
+    own_postgres.start()
+    until(lambda: spool.backlog().rows < TARGETS, "the spool is drained")
+    spool.close()
+
+    for name in names:
+        ok = [slot for slot in ledger.assert_complete(name, "quick", 1.0, since) if slot.outcome == "ok"]
+        assert {slot.samples for slot in ok} == {VALUES + 1}
+    for member in reversed(members):
+        assert member.stop() == 0
+    stored = ledger.assert_nothing_lost_or_double()
+    yielded = ledger.yielded()
+    counted = ledger.rows("SELECT count(*), sum(value) FROM samples")
+    assert counted == [(sum(run.values for run in yielded), sum(run.total for run in yielded))]
+    assert len(stored) == len(yielded)
+    inserted = ledger.rows("SELECT target_id, poll, due FROM poll_runs WHERE outcome = 'ok' ORDER BY tableoid, ctid")
+    for slot in {row[:2] for row in inserted}:
+        due = [row[2] for row in inserted if row[:2] == slot]
+        assert due == sorted(due), "rows came in the order in which they were read"
