@@ -132,7 +132,7 @@ class _Condition:
 
     def _resolve(self, result: SlotResult, named: set[tuple[int, bytes]]) -> None:
         for key, one in list(self.now.items()):
-            ours = one.target_id == result.target_id and one.kind in result.enumerated
+            ours = (one.target_id, one.poll) == (result.target_id, result.poll) and one.kind in result.enumerated
             if ours and key not in named and one.last_seen < result.finished:
                 del self.now[key]
                 end = Event(one.kind, one.message, fingerprint=one.fingerprint, state="resolved")

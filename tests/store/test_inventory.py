@@ -118,6 +118,15 @@ def test_what_goes_on_firing_is_told_once_and_resolved_when_it_is_named_no_more(
     assert query.firing(database.engine) == []
 
 
+def test_a_poll_resolves_only_what_it_fired_itself(database: Database, history: History) -> None:
+    target = database.target()
+    history.write([run(target, 0, events=(blocked("x"),)), run(target, 1, poll="other", events=(blocked("y"),))])
+    history.write([run(target, 2, poll="other")])
+    assert [one["fingerprint"] for one in query.firing(database.engine)] == ["x"]
+    history.write([run(target, 3)])
+    assert query.firing(database.engine) == []
+
+
 def test_a_kind_that_is_not_enumerated_is_resolved_by_name_only(database: Database, history: History) -> None:
     target = database.target()
     down = Event("down", "link down", fingerprint="eth0", state="firing")

@@ -18,67 +18,67 @@ class Postgresql(Service):
     client = PostgresqlClient
     port = 5432
 
-    @poll(every="10s")
+    @poll(every="10s", enumerates=("blocked_session", "long_transaction", "query_left_out"))
     def activity(self, client: PostgresqlClient) -> Iterator[Record]:
         """Sessions, how long they run, what they wait for, and the locks they hold."""
         return read(client, "activity")
 
-    @poll(every="15s", volatile=True)
+    @poll(every="15s", volatile=True, enumerates=("query_left_out",))
     def progress(self, client: PostgresqlClient) -> Iterator[Record]:
         """How far running VACUUM, ANALYZE, CREATE INDEX, COPY and base backups are."""
         return read(client, "progress")
 
-    @poll(every="30s", enumerates=("server",))
+    @poll(every="30s", enumerates=("server", "wraparound_danger", "query_left_out"))
     def server(self, client: PostgresqlClient) -> Iterator[Record]:
         """Uptime, transaction id exhaustion, checkpoints, background writer, settings that matter."""
         return read(client, "server")
 
-    @poll(every="30s")
+    @poll(every="30s", enumerates=("archiver_failing", "query_left_out"))
     def wal(self, client: PostgresqlClient) -> Iterator[Record]:
         """Write-ahead log and archiver."""
         return read(client, "wal")
 
-    @poll(every="30s")
+    @poll(every="30s", enumerates=("query_left_out",))
     def io(self, client: PostgresqlClient) -> Iterator[Record]:
         """Reads and writes by kind of process and object (PostgreSQL 16 and later), SLRU caches."""
         return read(client, "io")
 
-    @poll(every="30s", enumerates=("replica", "replication_slot", "replicates_to"))
+    @poll(every="30s", enumerates=("replica", "replication_slot", "replicates_to", "slot_losing", "query_left_out"))
     def replication(self, client: PostgresqlClient) -> Iterator[Record]:
         """Standbys and their lag, recovery, slots, subscriptions."""
         return read(client, "replication")
 
-    @poll(every="60s", enumerates=("database",))
+    @poll(every="60s", enumerates=("database", "query_left_out"))
     def databases(self, client: PostgresqlClient) -> Iterator[Record]:
         """Transactions, rows, blocks, sessions, conflicts and ages of each database."""
         return read(client, "databases")
 
-    @poll(every="60s", volatile=True)
+    @poll(every="60s", volatile=True, enumerates=("query_left_out",))
     def statements(self, client: PostgresqlClient) -> Iterator[Record]:
         """The statements that take the most time, from pg_stat_statements."""
         return read(client, "statements")
 
-    @poll(every="5m", deadline="2m")
+    @poll(every="5m", deadline="2m", enumerates=("query_left_out",))
     def sizes(self, client: PostgresqlClient) -> Iterator[Record]:
         """Space on disk of databases, tablespaces and temporary files."""
         return read(client, "sizes")
 
-    @poll(every="5m", deadline="2m")
+    @poll(every="5m", deadline="2m", enumerates=("query_left_out",))
     def tables(self, client: PostgresqlClient) -> Iterator[Record]:
         """The largest tables: rows, scans, sizes, vacuum and analyze, blocks read and hit."""
         return read_inside(client, "tables")
 
-    @poll(every="5m", deadline="2m")
+    @poll(every="5m", deadline="2m", enumerates=("query_left_out",))
     def indexes(self, client: PostgresqlClient) -> Iterator[Record]:
         """The largest indexes: scans, sizes, and those nobody uses."""
         return read_inside(client, "indexes")
 
-    @poll(every="1h", deadline="5m")
+    @poll(every="1h", deadline="5m", enumerates=("query_left_out",))
     def bloat(self, client: PostgresqlClient) -> Iterator[Record]:
         """Estimated space in tables and indexes that holds no rows."""
         return read_inside(client, "bloat")
 
-    @poll(every="1h", deadline="1m", enumerates=("setting",))
+    @poll(every="1h", deadline="1m", enumerates=("setting", "settings_pending_restart", "query_left_out"))
     def settings(self, client: PostgresqlClient) -> Iterator[Record]:
         """Settings that differ from the defaults, and those that wait for a restart."""
         return read(client, "settings")

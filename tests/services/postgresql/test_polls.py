@@ -2,12 +2,16 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
 from nms_workers.records import Record, Sample
+from nms_workers.service import Poll
+from nms_workers.services.postgresql.queries import Events, queries
+from nms_workers.services.postgresql.service import Postgresql
 from nms_workers.transport.secret import Secret
 from tests.servers import PostgresServer
 from tests.services.postgresql.conftest import Connect, busy, entities, events, polls, read, until, value, values
@@ -360,3 +364,14 @@ def _databases(server: PostgresServer, *definitions: str) -> Iterator[psycopg.Co
         finally:
             for definition in definitions:
                 admin.execute(f"drop database {definition.split()[0]} with (force)")
+
+
+@pytest.mark.parametrize("poll", Postgresql.polls().values(), ids=lambda poll: str(poll.name))
+def test_what_fires_is_resolved_when_it_is_named_no_more(poll: Poll) -> None:
+    """The store resolves the kinds a poll enumerates: an event of another kind would fire for ever."""
+    firing = {
+        re.search(r"'(\w+)", query.fingerprint)[1]  # type: ignore[index]
+        for query in queries(poll.name).values()
+        if isinstance(query, Events)
+    }
+    assert firing | {"query_left_out"} <= poll.enumerates
