@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine, func, update
 from sqlalchemy.exc import OperationalError
@@ -13,7 +14,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_rand
 from nms_workers.errors import NmsError
 from nms_workers.jobs.job import Job, from_row, get
 from nms_workers.jobs.submit import MAX_ATTEMPTS, action_of
+from nms_workers.records import MAX_TEXT, Attributes
 from nms_workers.service import Action, Change, Client
+from nms_workers.store.inventory import as_json
 from nms_workers.store.schema import jobs
 from nms_workers.transport.deadline import deadline
 
@@ -34,18 +37,19 @@ def run(engine: Engine, job: Job, worker: str, client_of: Callable[[Job], Client
     declared = action_of(job.service, job.action)
     claimed = _claim(engine, job, declared, worker)
     if claimed is None:
-        return job
+        return get(engine, job.id)
     try:
         with deadline(declared.deadline):
             change = declared.run(client_of(claimed), **declared.validate(claimed.arguments))
+        end = _success(change)
     except NmsError as exc:
-        return _finish(engine, claimed, worker, _failure(str(exc)))
+        end = _failure(str(exc))
     except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
-        return _finish(engine, claimed, worker, _failure(f"it did not end in its {declared.deadline:g} s"))
+        end = _failure(f"it did not end in its {declared.deadline:g} s")
     except Exception as exc:  # every fault ends the job in one state, with a line for people
         log.exception("job %s (%s on %s): a fault in the action", claimed.id, claimed.action, claimed.target)
-        return _finish(engine, claimed, worker, _failure(f"a fault in the action: {type(exc).__name__}"))
-    return _finish(engine, claimed, worker, _success(change))
+        end = _failure(f"a fault in the action: {type(exc).__name__}")
+    return _finish(engine, claimed, worker, end)
 
 
 def _claim(engine: Engine, job: Job, declared: Action, worker: str) -> Job | None:
@@ -68,14 +72,20 @@ def _claim(engine: Engine, job: Job, declared: Action, worker: str) -> Job | Non
 def _success(change: Change) -> dict[str, Any]:
     return {
         "state": "succeeded" if change.changed else "unchanged",
-        "result": {"changed": change.changed, "message": change.message},
-        "before": change.before,
-        "after": change.after,
+        "result": _plain({"changed": change.changed, "message": change.message}),
+        "before": _plain(change.before),
+        "after": _plain(change.after),
     }
 
 
+def _plain(attributes: Attributes) -> Attributes:
+    """As `jsonb` takes it: a job that was done must not be done again because of what it says."""
+    plain: Attributes = msgspec.json.decode(as_json(attributes))
+    return plain
+
+
 def _failure(error: str) -> dict[str, Any]:
-    return {"state": "failed", "error": error}
+    return {"state": "failed", "error": error[:MAX_TEXT].replace("\x00", "\N{REPLACEMENT CHARACTER}")}
 
 
 @retry(

@@ -17,6 +17,8 @@ from nms_workers.store.schema import jobs, targets
 
 MAX_ATTEMPTS = 3
 UNHEARD = timedelta(seconds=15)  # a message that nobody took for so long is sent again: running twice is harmless
+SWEPT_AT_ONCE = 500
+LONGEST = {"requested_by": 200, "reason": 2_000, "idempotency_key": 200}  # characters
 
 Publish = Callable[[Job], None]
 
@@ -56,6 +58,7 @@ def submit(engine: Engine, publish: Publish, wish: Wish) -> Job:
 def record(engine: Engine, wish: Wish, job_id: uuid.UUID) -> Job:
     """Commit the row of a wish, or find the one there is. Raises as `submit` does."""
     declared = action_of(wish.service, wish.action)
+    _check_texts(wish)
     arguments, refusal = _guard(declared, wish)
     with engine.begin() as connection:
         target_id = connection.scalar(
@@ -108,6 +111,13 @@ def action_of(kind: str, name: str) -> Action:
     return actions[name]
 
 
+def _check_texts(wish: Wish) -> None:
+    for name, longest in LONGEST.items():
+        value = getattr(wish, name)
+        if value is not None and (len(value) > longest or "\x00" in value):
+            raise Refused(f"{name} must be text of at most {longest} characters, without NUL")
+
+
 def _guard(declared: Action, wish: Wish) -> tuple[dict[str, Any], str | None]:
     """The arguments as JSON, and why the job is refused, if it is."""
     arguments = dict(wish.arguments)
@@ -116,6 +126,8 @@ def _guard(declared: Action, wish: Wish) -> tuple[dict[str, Any], str | None]:
     refusal = None
     if confirmed != wish.target:
         refusal = f"{wish.action} destroys data: it needs the argument confirm={wish.target}"
+    if r"\u0000" in model.model_dump_json():
+        raise Refused(f"{wish.action} cannot take these arguments: one holds the character NUL")
     return model.model_dump(mode="json"), refusal
 
 
@@ -133,21 +145,33 @@ def sweep(engine: Engine, publish: Publish) -> int:
     """Publish again what nobody picked up and what a dead worker left, and fail what died too often.
 
     Returns:
-        how many jobs were published.
+        how many jobs were published, `SWEPT_AT_ONCE` at most; the next sweep goes on.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away; a later sweep publishes the rest.
     """
     with engine.begin() as connection:
         left = (jobs.c.state == "running") & (jobs.c.leased_until < func.now())
         connection.execute(
             update(jobs)
             .where(left, jobs.c.attempts >= MAX_ATTEMPTS)
-            .values(state="failed", finished_at=func.now(), error=f"its worker died, {MAX_ATTEMPTS} times")
+            .values(
+                state="failed",
+                finished_at=func.now(),
+                leased_until=None,
+                error=f"its worker died or took too long, {MAX_ATTEMPTS} times",
+            )
         )
         # a queue may just be long: each time a message is sent again it is given twice the time
         since = func.greatest(jobs.c.created_at, jobs.c.claimed_at)  # NULL is left out
         sent = func.coalesce(jobs.c.published_at, jobs.c.created_at)
         unheard = (jobs.c.state == "queued") & (sent < func.now() - func.greatest(UNHEARD, sent - since))
+        due = select(jobs.c.id).where(left | unheard).order_by(jobs.c.created_at).limit(SWEPT_AT_ONCE)
         rows = connection.execute(
-            update(jobs).where(left | unheard).values(state="queued", published_at=func.now()).returning(jobs)
+            update(jobs)
+            .where(jobs.c.id.in_(due.with_for_update(skip_locked=True).scalar_subquery()))
+            .values(state="queued", leased_until=None, published_at=func.now())
+            .returning(jobs)
         ).all()
     for row in rows:
         publish(from_row(row))
