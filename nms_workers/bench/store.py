@@ -30,6 +30,7 @@ from nms_workers.store.slot import Block, SlotResult
 from nms_workers.store.spool import Spool
 
 EVERY = timedelta(seconds=1)
+MAX_ROUNDS = 10_000  # partitions are made three hours ahead
 BATCH = 500
 
 _ROW = np.dtype(
@@ -63,15 +64,15 @@ def run(url: str, *, targets: int = 50, series: int = 200, rounds: int = 200) ->
         rounds: polls of every target, a second apart.
 
     Returns:
-        `values`; `values_per_cpu_second` and `row_values_per_cpu_second` (server);
+        `values`, how many were measured; `values_per_cpu_second` and `row_values_per_cpu_second` (server);
         `client_values_per_cpu_second` and `row_client_values_per_cpu_second`; `bytes_per_value` and
         `row_bytes_per_value` (table and indexes, after a checkpoint); `server`, its version.
 
     Raises:
-        BenchError: the server does not run on this machine, or its processes are hidden from us.
+        BenchError: the server does not run on this machine, its processes are hidden from us, or it is too little.
     """
-    if min(targets, series, rounds) < 1:
-        raise BenchError("targets, series and rounds must be at least 1")
+    if min(targets, series, rounds) < 1 or rounds > MAX_ROUNDS:
+        raise BenchError(f"targets, series and rounds must be at least 1, and rounds at most {MAX_ROUNDS}")
     schema = f"nms_bench_{secrets.token_hex(4)}"
     plain = make_engine(url)
     engine = make_engine(url, pool_size=1, schema=schema)
@@ -80,27 +81,28 @@ def run(url: str, *, targets: int = 50, series: int = 200, rounds: int = 200) ->
             connection.execute(text(f"CREATE SCHEMA {schema}"))
             version = connection.execute(text("SHOW server_version")).scalar_one()
         upgrade(url, schema=schema)
-        values = readings(targets, series, rounds)
+        values = readings(targets, series, rounds + 1)
         blocks = _blocks(engine, values)
         rows = _rows(engine, values)
-        total = values.size
     finally:
         engine.dispose()
         with plain.begin() as connection:
             connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
         plain.dispose()
+    if not (blocks.server and rows.server and blocks.client and rows.client):
+        raise BenchError("so little work cannot be measured: CPU time is counted in 10 ms", hint="ask for more rounds")
     return {
         "server": str(version),
         "targets": targets,
         "series": series,
         "rounds": rounds,
-        "values": total,
-        "values_per_cpu_second": round(total / blocks.server),
-        "client_values_per_cpu_second": round(total / blocks.client),
-        "bytes_per_value": round(blocks.size / total, 2),
-        "row_values_per_cpu_second": round(total / rows.server),
-        "row_client_values_per_cpu_second": round(total / rows.client),
-        "row_bytes_per_value": round(rows.size / total, 2),
+        "values": blocks.values,
+        "values_per_cpu_second": round(blocks.values / blocks.server),
+        "client_values_per_cpu_second": round(blocks.values / blocks.client),
+        "bytes_per_value": round(blocks.size / values.size, 2),
+        "row_values_per_cpu_second": round(rows.values / rows.server),
+        "row_client_values_per_cpu_second": round(rows.values / rows.client),
+        "row_bytes_per_value": round(rows.size / values.size, 2),
     }
 
 
@@ -124,10 +126,10 @@ def readings(targets: int, series: int, rounds: int, seed: int = 1) -> NDArray[n
 
 
 class _Cost:
-    """CPU seconds of the server's backend and of ourselves, and bytes on disk."""
+    """CPU seconds of the server's backend and of ourselves for so many values, and bytes of all on disk."""
 
     server = client = 0.0
-    size = 0
+    values = size = 0
 
 
 @contextmanager
@@ -182,15 +184,22 @@ def _blocks(engine: Engine, values: NDArray[np.float64]) -> _Cost:
     with tempfile.TemporaryDirectory(prefix="nms-bench-") as folder:
         spool = Spool(Path(folder))
         history = History(engine, spool.layout)
+
+        def poll(number: int) -> None:
+            at = start + number * EVERY
+            for target_id, read in zip(ids, values[number], strict=True):
+                spool.append(_slot(target_id, at, SampleBlock(layout, read)), [layout])
+
+        poll(0)  # enters the series, which happens once; rows have nothing of the kind
+        _drain(spool, history)
         with _measured(engine, cost):
-            for number in range(rounds):
-                at = start + number * EVERY
-                for target_id, read in zip(ids, values[number], strict=True):
-                    spool.append(_slot(target_id, at, SampleBlock(layout, read)), [layout])
+            for number in range(1, rounds):
+                poll(number)
                 if spool.backlog().rows >= BATCH:
                     _drain(spool, history)
             _drain(spool, history)
         spool.close()
+    cost.values = values[1:].size
     cost.size = _size(engine, "sample_blocks")
     with engine.connect() as connection:
         stored = connection.execute(text('SELECT sum(cardinality("values")) FROM sample_blocks')).scalar_one()
@@ -246,5 +255,6 @@ def _rows(engine: Engine, values: NDArray[np.float64]) -> _Cost:
                 driver = cast("psycopg.Connection[Any]", session.connection.driver_connection)
                 with driver.cursor() as cursor, cursor.copy(_COPY_ROWS) as stream:
                     stream.write(header + made.tobytes() + struct.pack(">h", -1))
+    cost.values = values.size
     cost.size = _size(engine, "bench_rows")
     return cost

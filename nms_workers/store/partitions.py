@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,8 @@ Width = Literal["hour", "day", "month"]
 Retention = Mapping[str, timedelta]
 
 _STAMP: dict[Width, str] = {"hour": "%Y%m%d%H", "day": "%Y%m%d", "month": "%Y%m"}
+LOCK_SECONDS = 5  # how long one partition may be waited for
+
 _DOOMED = "nms-workers: its retention is over, to be dropped"
 _LOCK = text("SELECT pg_try_advisory_lock(hashtext('nms-workers partitions ' || current_schema()))")
 _UNLOCK = text("SELECT pg_advisory_unlock(hashtext('nms-workers partitions ' || current_schema()))")
@@ -110,8 +114,8 @@ def ensure(connection: Connection, wanted: Iterable[tuple[str, datetime]]) -> li
 def maintain(engine: Engine, now: datetime | None = None, retention: Retention | None = None) -> Maintained | None:
     """Make the partitions of now and the near future, and drop those whose retention is over.
 
-    Safe to run at any time and any number of times. A partition that is in use for longer than the time limit stays
-    until the next run.
+    Safe to run at any time and any number of times. A partition that a reader does not let go of within
+    seconds stays until the next run.
 
     Args:
         retention: how long to keep a table, where it is not as in `TABLES`.
@@ -124,7 +128,7 @@ def maintain(engine: Engine, now: datetime | None = None, retention: Retention |
         connection.detach()  # closed at the end, whatever happens, and with it go the lock and the time limit
         if not connection.execute(_LOCK).scalar_one():
             return None
-        connection.execute(text("SET lock_timeout = '5s'"))
+        connection.execute(text(f"SET statement_timeout = '{LOCK_SECONDS}s'"))
         done = Maintained()
         with engine.begin() as making:
             wanted = [(table, moment) for table, plan in TABLES.items() for moment in _ahead(plan, now)]
@@ -153,7 +157,7 @@ _PARTITIONS = text(
       AND c.relname ~ ('^' || :table || '_p[0-9]+$')
       AND (i.inhparent = to_regclass(:table)
            OR (i.inhparent IS NULL AND obj_description(c.oid, 'pg_class') = :doomed))
-    ORDER BY c.relname
+    ORDER BY detaching DESC, c.relname
     """
 )
 
@@ -165,11 +169,21 @@ def _drop_before(connection: Connection, table: str, oldest: datetime, done: Mai
         start = datetime.strptime(stamp, _STAMP[width]).replace(tzinfo=UTC)
         if bounds(width, start)[1] > oldest:
             continue
-        # a kill between these statements leaves a table that says what it is, and the next run goes on from there
-        if attached and not detaching:
-            connection.execute(text(f"COMMENT ON TABLE {name} IS '{_DOOMED}'"))
-        if attached:
-            how = "FINALIZE" if detaching else "CONCURRENTLY"
-            connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {name} {how}"))
-        connection.execute(text(f"DROP TABLE {name}"))
+        try:
+            _drop(connection, table, name, attached=attached, detaching=detaching)
+        except OperationalError as exc:
+            if not isinstance(exc.orig, QueryCanceled):
+                raise
+            log.warning("the partition %s is in use; it will be dropped by the next run", name)
+            return  # the server detaches one at a time
         done.dropped.append(name)
+
+
+def _drop(connection: Connection, table: str, name: str, *, attached: bool, detaching: bool) -> None:
+    # a kill between these statements leaves a table that says what it is, and the next run goes on from there
+    if attached and not detaching:
+        connection.execute(text(f"COMMENT ON TABLE {name} IS '{_DOOMED}'"))
+    if attached:
+        how = "FINALIZE" if detaching else "CONCURRENTLY"
+        connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {name} {how}"))
+    connection.execute(text(f"DROP TABLE {name}"))

@@ -151,17 +151,19 @@ class Spool:
 
         A row that cannot be read any more (of an older version) is set aside.
         """
-        found: list[Spooled] = []
-        size = 0
+        read: list[tuple[int, bytes]] = []
         with self._guarded() as db:
-            for key, body in db.execute("SELECT id, body FROM slots ORDER BY id LIMIT ?", (rows,)).fetchall():
-                try:
-                    found.append(Spooled(key, _decode(body)))
-                except (msgspec.DecodeError, NmsError) as exc:
-                    self.refuse(key, f"cannot be read: {exc}")
-                size += len(body)
-                if size > max_bytes:
+            for row in db.execute("SELECT id, body FROM slots ORDER BY id LIMIT ?", (rows,)):
+                read.append(row)
+                max_bytes -= len(row[1])
+                if max_bytes <= 0:
                     break
+        found = []
+        for key, body in read:  # others may append meanwhile
+            try:
+                found.append(Spooled(key, _decode(body)))
+            except (msgspec.DecodeError, NmsError) as exc:
+                self.refuse(key, f"cannot be read: {exc}")
         return found
 
     def layout(self, digest: bytes) -> Layout | None:
@@ -258,16 +260,15 @@ class Spool:
                     self._connection = self._open()
                 yield self._connection
             except (sqlite3.Error, OSError) as exc:
+                broken = isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError)
                 raise SpoolError(
-                    f"the spool in {self.folder} cannot be used: {exc}", hint="look at the disk's space and permissions"
+                    f"the spool in {self.folder} cannot be used: {exc}",
+                    hint="move spool.sqlite3 away" if broken else "look at the disk's space and permissions",
                 ) from exc
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._guarded() as db:
-            if db.in_transaction:  # refuse() inside batch()
-                yield db
-                return
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db

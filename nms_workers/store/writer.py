@@ -185,21 +185,30 @@ class Writer:
 
     def _write(self, waiting: Sequence[Spooled]) -> None:
         """Write these in their order; what PostgreSQL will never take is found by halving, and set aside."""
+        if self._refusal(waiting) is not None:
+            self._history.forget()  # what we remember may be wrong, and not the rows
+            self._write_halves(waiting)
+
+    def _write_halves(self, waiting: Sequence[Spooled]) -> None:
+        middle = (len(waiting) + 1) // 2
+        for half in filter(None, (waiting[:middle], waiting[middle:])):
+            refusal = self._refusal(half)
+            if refusal is not None and len(half) > 1:
+                self._write_halves(half)
+            elif refusal is not None:
+                self._refuse(half[0], refusal)
+
+    def _refusal(self, waiting: Sequence[Spooled]) -> BaseException | None:
+        """Write these and forget them; or why one of them can never be written."""
         try:
             self._history.write([spooled.result for spooled in waiting])
         except (*_BAD_ROW, DBAPIError) as exc:
             cause = exc.orig if isinstance(exc, DBAPIError) else exc
-            if not isinstance(cause, _BAD_ROW):
-                raise
-            self._history.forget()  # a wrong id would be our fault, not the row's
-            if len(waiting) > 1:
-                middle = len(waiting) // 2
-                self._write(waiting[:middle])
-                self._write(waiting[middle:])
-                return
-            self._refuse(waiting[0], cause)
-        else:
-            self.spool.done(waiting[-1].id)
+            if isinstance(cause, _BAD_ROW):
+                return cause
+            raise
+        self.spool.done(waiting[-1].id)
+        return None
 
     def _refuse(self, spooled: Spooled, cause: BaseException) -> None:
         slot = spooled.result

@@ -4,21 +4,27 @@ import numpy as np
 import psycopg
 import pytest
 
-from nms_workers.bench.store import readings, run
+from nms_workers.bench.store import BenchError, readings, run
 from tests.servers import Server
 
 
 @pytest.mark.parametrize("name", ["postgresql-15", "postgresql-18"])
 def test_blocks_are_cheaper_than_rows_on_the_same_server(session_server: Callable[[str], Server], name: str) -> None:
     server = session_server(name)
-    measured = run(server.url, targets=20, series=200, rounds=50)
-    assert measured["values"] == 200_000
+    measured = run(server.url, targets=20, series=200, rounds=150)
+    assert measured["values"] == 600_000
     assert float(measured["values_per_cpu_second"]) > 3 * float(measured["row_values_per_cpu_second"])
     assert float(measured["bytes_per_value"]) < 13
     assert float(measured["row_bytes_per_value"]) > 50
     with psycopg.connect(server.url) as connection:
         left = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'nms_bench_%'").fetchone()
     assert left == (0,)
+
+
+@pytest.mark.parametrize("wrong", [{"targets": 0}, {"rounds": 10_001}, {"series": -1}])
+def test_a_run_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(BenchError, match="at least 1"):
+        run("postgresql://nobody@127.0.0.1:1/none", **wrong)
 
 
 def test_readings_are_as_targets_give_them() -> None:

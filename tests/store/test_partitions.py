@@ -108,6 +108,25 @@ def test_making_one_does_not_wait_for_readers_and_writers(newest: Database) -> N
     assert made == ["sample_blocks_p20310420"]
 
 
+def test_one_that_a_reader_holds_stays_until_the_next_run(
+    newest: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partitions.maintain(newest.engine, NOW)
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 1)
+    later = NOW + timedelta(days=60)
+    with newest.engine.begin() as reading:
+        reading.execute(text("SELECT count(*) FROM sample_blocks"))
+        held = partitions.maintain(newest.engine, later)
+        assert held is not None
+        assert "sample_blocks_p20310331 is in use" in caplog.text
+        assert "sample_blocks_p20310331" not in held.dropped
+        assert "poll_runs_p2031033123" in held.dropped
+    done = partitions.maintain(newest.engine, later)
+    assert done is not None
+    assert "sample_blocks_p20310331" in done.dropped
+    assert [name for name in attached(newest, "sample_blocks") if name < "sample_blocks_p203105"] == []
+
+
 @pytest.mark.parametrize(
     ("age", "kept"),
     [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nms_workers.records import Layout, SampleBlock, series
+from nms_workers.store.partitions import partition_name
 from nms_workers.store.slot import Block
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
@@ -180,6 +181,20 @@ def test_a_row_that_postgresql_refuses_does_not_stop_the_others(
     assert writer.flush(20)
     assert numbers(database, gone) == [7, 31]
     assert database.value("SELECT sum(samples) FROM poll_runs") == 120
+    assert writer.close(5)
+
+
+def test_a_partition_that_somebody_dropped_is_made_again(newest: Database, spool: Spool) -> None:
+    target = newest.target()
+    writer = Writer(spool, newest.url, schema=newest.schema)
+    writer.start()
+    writer.put(slot(target, 0), [LAYOUT])
+    assert writer.flush(20)
+    newest.run(f"DROP TABLE {partition_name('sample_blocks', START)}")
+    writer.put(slot(target, 1), [LAYOUT])
+    assert writer.flush(20)
+    assert stored(newest) == [1]
+    assert spool.refused() == []
     assert writer.close(5)
 
 
