@@ -59,7 +59,8 @@ class JobRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Have the job run again at once. The main process has no database: the sweep is asked."""
         super().on_failure(exc_info, send_failed_event, return_ok)
-        if not isinstance(exc_info.exception, WorkerLostError | TimeLimitExceeded):
+        exc = getattr(exc_info.exception, "exc", exc_info.exception)  # wrapped where it came with a traceback
+        if not isinstance(exc, WorkerLostError | TimeLimitExceeded):
             return
         try:
             self.app.send_task(
