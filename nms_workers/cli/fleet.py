@@ -23,6 +23,7 @@ def worker(
     name: Annotated[str, typer.Option(help="Unique on this host; default: the class.")] = "",
     concurrency: Annotated[int, typer.Option(help="Threads or processes; default: [workers] of the settings.")] = 0,
     queues: Annotated[str, typer.Option(help="Only these queues, comma separated; default: those of the class.")] = "",
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
     """Run one Celery worker of a class.
@@ -37,6 +38,10 @@ def worker(
         os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from nms_workers.app import create_app
 
+    if metrics:
+        from prometheus_client import start_http_server
+
+        start_http_server(metrics, addr="127.0.0.1")
     settings = Settings.load(config_path())
     sizes = settings.workers
     default = {"polls": sizes.poll_threads, "control": sizes.control_threads, "actions": sizes.action_processes}
