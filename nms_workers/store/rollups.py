@@ -104,6 +104,7 @@ _TAKE_LATE = text(
     RETURNING late.layout_id, late.ts
     """
 )
+_SKIP_LATE = text("DELETE FROM rollup_late WHERE rollup = :rollup AND ts = :begins")
 _PASS_ON = text(
     "INSERT INTO rollup_late (rollup, layout_id, ts) "
     "SELECT DISTINCT :rollup, layout_id, date_bin(CAST(:width AS interval), ts, '2000-01-01Z') "
@@ -162,6 +163,8 @@ def _windows(engine: Engine, rollup: _Rollup, until: datetime) -> Iterator[datet
             if begins is None or begins >= until:
                 return
             partitions.ensure(connection, [(rollup.table, begins)])
+            # first the notes, then the blocks: what is noted after this is not seen by the next statement
+            connection.execute(_SKIP_LATE, {"rollup": rollup.table, "begins": begins})
             connection.execute(statement, {"begins": begins, "width": rollup.width})
             connection.execute(_SET_DONE, {"rollup": rollup.table, "until": begins + rollup.width})
         yield begins

@@ -71,6 +71,7 @@ def test_they_are_what_numpy_makes_of_it(database: Database, history: History) -
     write(history, database.target(), read)
     done = roll_up(database.engine)
     assert done.windows > 24
+    assert done.again == 0  # all of it came late, and before its windows were rolled up
     assert_same(stored(database, "rollups_5m"), expected(read, timedelta(minutes=5)))
     hours = expected(read, timedelta(hours=1))
     found = stored(database, "rollups_1h")
