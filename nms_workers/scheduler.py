@@ -28,6 +28,7 @@ from nms_workers.settings import Settings, config_path
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0
+SYNC_AGAIN_SECONDS = 5.0  # PostgreSQL that does not answer must not hold up what is due
 LOOK_SECONDS = 2.0  # how often the settings file and the inventory are looked at
 
 _HOLD = """
@@ -70,6 +71,7 @@ class Lease:
 
     def drop(self) -> None:
         """Let another lead at once."""
+        self._held_until = self._renew_at = 0.0
         try:
             self._drop(keys=[self._key], args=[self._token])
         except redis.RedisError as exc:
@@ -115,7 +117,9 @@ class LeaderScheduler(Scheduler):
         self._file = SettingsFile(config_path(), here.settings)
         self._lease = Lease(here.redis)
         self._leads = False
+        self._led = False
         self._to_sync = True
+        self._sync_at = 0.0
         self._look_at = 0.0
         self._heartbeat = folder(here.settings) / "beat.heartbeat"
         self._heartbeat.parent.mkdir(parents=True, exist_ok=True)
@@ -126,8 +130,9 @@ class LeaderScheduler(Scheduler):
         self._look()
         if not self._lead():
             return float(self.max_interval)
-        if self._to_sync:
+        if self._to_sync and time.monotonic() >= self._sync_at:
             self._to_sync = not self._sync()
+            self._sync_at = time.monotonic() + SYNC_AGAIN_SECONDS
         return float(super().tick(*args, **options))
 
     def close(self) -> None:
@@ -146,10 +151,10 @@ class LeaderScheduler(Scheduler):
             return leads
         if leads:
             try:
-                resume(runtime().redis, _now_ms())
+                resume(runtime().redis, _now_ms(), running=self._led)
             except redis.RedisError:
                 return False  # to be tried again at the next tick
-            self._to_sync = True
+            self._led = self._to_sync = True
         self._leads = leads
         log.info("beat %s %s", os.getpid(), "leads" if leads else "stands by: another one leads")
         return leads

@@ -25,14 +25,17 @@ def stop(client: "redis.Redis", now_ms: int) -> None:
     client.set(_STOPPED, now_ms)
 
 
-def resume(client: "redis.Redis", now_ms: int) -> None:
+def resume(client: "redis.Redis", now_ms: int, *, running: bool = False) -> None:
     """A beat begins to lead: a pause ends now, if the one before was stopped, or if there was none ever.
+
+    Args:
+        running: this beat led before: if Redis knows of none, it lost its data, and that is no pause.
 
     Raises:
         redis.RedisError: Redis is away; to be called again.
     """
     stopped = client.getdel(_STOPPED)
-    if stopped is None and not client.exists(_LED):
+    if stopped is None and not running and not client.exists(_LED):
         stopped = b"0"
     with client.pipeline(transaction=True) as pipe:
         pipe.set(_LED, 1)
