@@ -95,7 +95,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,  # Ctrl-C in the terminal is for us: we stop the children in order
-                    preexec_fn=_end_with_parent(),  # noqa: PLW1509 - two system calls
+                    preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
                 )
             except OSError as exc:
                 self.over = True
@@ -197,7 +197,7 @@ def _bound(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
     """To be run in the child before its program: the kernel shall kill it when the thread that started it ends.
 
     That happens when somebody kills the supervisor. A politer signal is not enough: a worker whose broker ends with it

@@ -22,6 +22,7 @@ import psutil
 import psycopg
 import redis
 
+from nms_workers.child import end_with_parent
 from nms_workers.embedded import free_port, unprivileged
 
 Conf = Mapping[str, str | Sequence[str]]
@@ -116,6 +117,7 @@ class Server(ABC):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls, so that none outlives a killed run
             )
         try:
             self._await_ready()
@@ -347,7 +349,12 @@ class RabbitServer(Server):
     def start(self) -> None:
         if self._mapper is None:
             argv = [_which("epmd", self.name), "-port", str(self._mapper_port), "-address", self.host]
-            self._mapper = subprocess.Popen(argv, start_new_session=True, stderr=subprocess.DEVNULL)
+            self._mapper = subprocess.Popen(
+                argv,
+                start_new_session=True,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=end_with_parent(),  # noqa: PLW1509 - as above
+            )
         super().start()
 
     def ready(self) -> bool:
