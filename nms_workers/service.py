@@ -156,7 +156,8 @@ def poll(
         shard: how many targets one task may read at once.
         volatile: the set of series changes at every read (top queries, busiest hosts): each label set is stored as a
             layout of its own.
-        enumerates: the entity and link kinds that one complete run names in full; one not named any more is gone.
+        enumerates: the kinds that one complete run names in full. An entity or link not named any more is gone; an
+            event that this poll had firing is resolved.
 
     Raises:
         ConfigError: a duration is none, or the interval is not from 1 second to 7 days.

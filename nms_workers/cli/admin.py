@@ -1,13 +1,16 @@
 """Settings and the database."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nms_workers.cli.output import as_json
+from nms_workers.cli.output import as_json, table
 from nms_workers.errors import ConfigError
 from nms_workers.settings import Settings, config_path
+
+if TYPE_CHECKING:
+    from nms_workers.store.spool import Spool
 
 EXAMPLE = Path(__file__).parent.parent / "nms.example.toml"
 
@@ -23,6 +26,10 @@ def add_to(app: typer.Typer) -> None:
     db.command("upgrade")(upgrade)
     db.command("status")(status)
     app.add_typer(db, name="db")
+    spool = typer.Typer(help="What waits on this host for PostgreSQL.", no_args_is_help=True)
+    spool.command("status")(spool_status)
+    spool.command("retry")(spool_retry)
+    app.add_typer(spool, name="spool")
     app.command()(health)
     app.command()(pages)
 
@@ -57,6 +64,33 @@ def status() -> None:
     from nms_workers.store.migrations import status as look
 
     typer.echo(str(look(Settings.load(config_path()).database_url())))
+
+
+def spool_status(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show how many polls wait to be written, and those that PostgreSQL refused."""
+    spool = _spool()
+    backlog = spool.backlog()
+    refused = [{"id": key, "reason": reason} for key, reason in spool.refused()]
+    if json:
+        as_json({**backlog._asdict(), "refused": refused})
+        return
+    typer.echo(
+        f"{backlog.rows} polls wait, the oldest for {backlog.oldest_seconds:.0f} s; {backlog.bytes:,} bytes in use"
+    )
+    if refused:
+        table(("id", "reason"), refused, title=f"{len(refused)} were refused")
+
+
+def spool_retry() -> None:
+    """Give PostgreSQL once more what it refused, after the cause is gone."""
+    typer.echo(f"{_spool().retry_refused()} polls are in line again")
+
+
+def _spool() -> "Spool":
+    from nms_workers.store.spool import Spool
+
+    settings = Settings.load(config_path())
+    return Spool(settings.spool_folder, settings.spool.max_bytes)
 
 
 def health(
