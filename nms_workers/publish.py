@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 
 from celery import Celery
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from nms_workers.fleet.dispatch import Shard
 from nms_workers.jobs.job import Job
@@ -17,8 +18,15 @@ def publish_shards(app: Celery, shards: Iterable[Shard]) -> None:
     """Publish polls, many in one round trip. Each message expires when its next slot is due.
 
     Raises:
-        kombu.exceptions.OperationalError: the broker is away.
+        kombu.exceptions.OperationalError: the broker is away, or went away: then some may have been published.
     """
+    try:
+        _publish_batch(app, shards)
+    except BatchPublishError as exc:
+        raise OperationalError(str(exc)) from exc
+
+
+def _publish_batch(app: Celery, shards: Iterable[Shard]) -> None:
     now_ms = time.time() * 1000
     with app.producer_pool.acquire(block=True, timeout=10) as producer, producer.batch(_BATCH):
         for shard in shards:
