@@ -280,6 +280,8 @@ def _target_faults(settings: Settings) -> Iterable[Fault]:
         if (target.service, target.name) in seen:
             yield (*here, "name"), f"two {target.service} targets are named {target.name!r}"
         seen.add((target.service, target.name))
+        if r"\u0000" in target.model_dump_json():  # PostgreSQL has no place for it
+            yield here, "a setting holds the character NUL"
         try:
             polls = service(target.service).polls()
         except ConfigError as exc:
