@@ -120,6 +120,7 @@ FAULTS = [
     ("[[targets]]\nservice = 'redis'\nname = 'a b'\n", 3, "targets.0.name", "match pattern"),
     ("[[targets]]\nservice = 'redis'\nname = 'a\\n'\n", 3, "targets.0.name", "match pattern"),
     ("[[targets]]\nservice = 'redis'\nname = 'a'\nport = 'x'\n", 4, "targets.0.port", "valid integer"),
+    ('[[targets]]\nservice = "redis"\nname = "a"\nhost = "a\\u0000b"\n', 1, "targets.0", "the character NUL"),
     ("[[targets]]\nservice = 'redis'\nname = 'a'\nhots = 'x'\n", 4, "targets.0.hots", "not permitted"),
     ("[[targets]]\nservice = 'redis'\nname = 'a'\nskip = ['x']\n", 4, "targets.0.skip", "redis has no poll 'x'"),
     ("[[targets]]\nservice = 'redis'\nname = 'a'\nevery = {x = '9s'}\n", 4, "targets.0.every", "redis has no poll 'x'"),
