@@ -16,7 +16,7 @@ ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
 export UV_CACHE_DIR := $(CURDIR)/.venv/cache
 endif
 
-.PHONY: help up test lint lock clean
+.PHONY: help up test lint lock docs clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: .venv/installed-dev ## style and types
 lock: $(BIN)/uv ## choose the newest versions that fit and pin them
 	@$(COMPILE) --upgrade pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade $(LOCK_SOURCES) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+docs: .venv/installed ## write the page of every service
+	@$(BIN)/nms-workers pages docs/services
 
 clean: ## remove what make made, not the data
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nms_workers.runtime import Runtime
 
 COLUMNS = ("service", "target", "poll", "outcome", "samples", "milliseconds")
+_RECOVERY_SECONDS = 600.0  # a server that was killed first reads its log again
 _QUIET_LINES = 20  # more outcomes than this in one look are told as a sum
 
 
@@ -91,7 +92,14 @@ def _start_servers(supervisor: Supervisor, servers: Mapping[str, "Postgres | Red
     """Start them and bring the schema up to date; returns the settings, now with something to poll."""
     supervisor.start(
         *(
-            Process(name, server.argv, env=server.env, ready=server.ready, stop_signal=server.stop_signal)
+            Process(
+                name,
+                server.argv,
+                env=server.env,
+                ready=server.ready,
+                stop_signal=server.stop_signal,
+                start_timeout=_RECOVERY_SECONDS,
+            )
             for name, server in servers.items()
         )
     )
