@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> Celery:
         worker_send_task_events=True,
         worker_enable_remote_control=True,
         worker_hijack_root_logger=True,
-        worker_soft_shutdown_timeout=20,
+        worker_soft_shutdown_timeout=8,  # actions; always waited in full, and Docker kills after 10
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_detect_quorum_queues=True,
         broker_connection_retry_on_startup=True,

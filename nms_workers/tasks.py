@@ -54,14 +54,22 @@ def _poll_task(app: Celery, kind: str, poll: str) -> None:
 
 
 class JobRequest(Request):
-    """An action in the worker's main process, which sees the death of the child that ran it."""
+    """An action as the worker's main process sees it, which learns when the process that ran it is no more."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """Have the job run again at once. The main process has no database: the sweep is asked."""
+        """It failed: maybe because its process died."""
         super().on_failure(exc_info, send_failed_event, return_ok)
         exc = getattr(exc_info.exception, "exc", exc_info.exception)  # wrapped where it came with a traceback
-        if not isinstance(exc, WorkerLostError | TimeLimitExceeded):
-            return
+        if isinstance(exc, WorkerLostError | TimeLimitExceeded):
+            self._give_back()
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """The worker stops, and has waited long enough for it."""
+        super().cancel(pool, signal, emit_retry)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Have the job run again at once. The main process has no database: the sweep is asked."""
         try:
             self.app.send_task(
                 "nms.jobs.sweep",

@@ -57,8 +57,8 @@ def own_redis(start_server: StartServer) -> Server:
 
 
 @pytest.fixture
-def make_fleet(tmp_path: Path) -> Iterator[MakeFleet]:
-    """`make_fleet(database, redis, broker)`: a fleet that is ended with the test."""
+def make_fleet(tmp_path: Path, start_server: StartServer) -> Iterator[MakeFleet]:
+    """`make_fleet(database, redis, broker)`: a fleet that is ended with the test, before the servers it stands on."""
     fleets: list[Fleet] = []
 
     def make(database: str, redis: str, broker: str = "") -> Fleet:

@@ -98,13 +98,15 @@ class Ledger:
         assert not later, f"in the database, and never yielded: {later}"
         return stored
 
-    def assert_complete(self, target: str, poll: str, every: float, since: float, seconds: float = 75.0) -> list[Slot]:
-        """Each slot due from `since` (seconds since the epoch) until now has one row; returns those rows.
+    def assert_complete(
+        self, target: str, poll: str, every: float, since: float, until_: float | None = None
+    ) -> list[Slot]:
+        """Each slot due from `since` until `until_` (seconds since the epoch; None: now) has one row: those rows.
 
         The slots are computed from the clock. It waits until the audit has been there, since a slot that left no trace
         is named by it.
         """
-        every_ms, start, end = int(every * 1000), int(since * 1000), int(time.time() * 1000)
+        every_ms, start, end = int(every * 1000), int(since * 1000), int((until_ or time.time()) * 1000)
         first = phase("probe", target, poll, every_ms)
         wanted = set(range(start + (first - start) % every_ms, end, every_ms))
         assert wanted, "the window holds a slot"
@@ -112,7 +114,7 @@ class Ledger:
         def missing() -> set[int]:
             return wanted - {slot.due for slot in self.slots(target, poll)}
 
-        until(lambda: not missing(), f"all {len(wanted)} slots of {target} {poll} have a row", seconds)
+        until(lambda: not missing(), f"all {len(wanted)} slots of {target} {poll} have a row", 75.0)
         rows = [slot for slot in self.slots(target, poll) if start <= slot.due < end]
         assert {slot.due for slot in rows} == wanted, "rows of slots that never were"
         assert len(rows) == len(wanted), "slots with two rows"

@@ -50,7 +50,7 @@ def test_what_kills_every_worker_fails_after_three_attempts(
     job_id = act(fleet, "poison", "crash")
     row = ended(ledger, job_id)
     assert (row["state"], row["attempts"]) == ("failed", 3)
-    assert row["error"] == "its worker died, 3 times"
+    assert row["error"].startswith("its worker died")
     assert probe.seen.effects["crash"] == 3
 
     assert ended(ledger, act(fleet, "apply", "ban"))["state"] == "succeeded", "the worker goes on"
