@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,26 +40,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def _session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    servers: dict[str, Server] = {}
+    servers: dict[tuple[str, str], Server] = {}
+    with ExitStack() as running:
 
-    def get(name: str) -> Server:
-        if name not in servers:
-            servers[name] = create(name, tmp_path_factory.mktemp(name))
-        servers[name].start()
-        return servers[name]
+        def get(name: str, used_by: str) -> Server:
+            if (name, used_by) not in servers:
+                servers[name, used_by] = create(name, tmp_path_factory.mktemp(name))
+                running.callback(servers[name, used_by].stop)
+            servers[name, used_by].start()
+            return servers[name, used_by]
 
-    yield get
-    for server in servers.values():
-        server.stop()
+        yield get
 
 
 @pytest.fixture
 def session_server(request: pytest.FixtureRequest, _session_servers: StartServer) -> StartServer:
-    """`session_server(name)`: one server of each name for the whole run. Leave it as it was found."""
+    """`session_server(name)`: one server of each name for the whole run. Leave it as it was found.
 
-    def get(name: str) -> Server:
+    Tests that count what a server holds name themselves, and share it with nobody: `session_server(name, "redis")`.
+    """
+
+    def get(name: str, used_by: str = "") -> Server:
         _require(request.node, name)
-        return _session_servers(name)
+        return _session_servers(name, used_by)
 
     return get
 
@@ -66,18 +70,16 @@ def session_server(request: pytest.FixtureRequest, _session_servers: StartServer
 @pytest.fixture
 def start_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """`start_server(name, **options)`: a server of this test's own, running; stopped at the end."""
-    servers: list[Server] = []
+    with ExitStack() as running:
 
-    def start(name: str, *, folder: Path | None = None, conf: Conf | None = None, **options: object) -> Server:
-        _require(request.node, name)
-        server = create(name, folder or tmp_path_factory.mktemp(name), conf=conf, **options)
-        servers.append(server)
-        server.start()
-        return server
+        def start(name: str, *, folder: Path | None = None, conf: Conf | None = None, **options: object) -> Server:
+            _require(request.node, name)
+            server = create(name, folder or tmp_path_factory.mktemp(name), conf=conf, **options)
+            running.callback(server.stop)
+            server.start()
+            return server
 
-    yield start
-    for server in reversed(servers):
-        server.stop()
+        yield start
 
 
 @pytest.fixture

@@ -22,15 +22,15 @@ Connect = Callable[..., PostgresqlClient]
 
 
 @pytest.fixture(params=POSTGRES)
-def server(request: pytest.FixtureRequest, session_server: Callable[[str], PostgresServer]) -> PostgresServer:
-    """Each version there is, shared by the whole run."""
-    return session_server(request.param)
+def server(request: pytest.FixtureRequest, session_server: Callable[[str, str], PostgresServer]) -> PostgresServer:
+    """Each version there is, shared by the tests of this folder."""
+    return session_server(request.param, "postgresql")
 
 
 @pytest.fixture
-def newest(session_server: Callable[[str], PostgresServer]) -> PostgresServer:
+def newest(session_server: Callable[[str, str], PostgresServer]) -> PostgresServer:
     """One version, where all behave alike."""
-    return session_server("postgresql-18")
+    return session_server("postgresql-18", "postgresql")
 
 
 @pytest.fixture
