@@ -135,6 +135,14 @@ class LeaderScheduler(Scheduler):
             self._sync_at = time.monotonic() + SYNC_AGAIN_SECONDS
         return float(super().tick(*args, **options))
 
+    def schedules_equal(self, old: object, new: object) -> bool:
+        """Celery compares every entry at every tick, which is most of an idle beat's work; we know when they change."""
+        return True
+
+    def adjust(self, n: float | None, drift: float = 0.0) -> float | None:
+        """Celery wakes 10 ms early, and then asks without a pause until the time has come."""
+        return n
+
     def close(self) -> None:
         """Hand over: a beat that stands by leads at once, and if there is none, no slot is due any more."""
         if self._leads:
@@ -167,6 +175,7 @@ class LeaderScheduler(Scheduler):
         self._heartbeat.touch()
         if self._file.changed():
             self.merge_inplace(beat_schedule(self._file.settings))
+            self._heap = None  # Celery's: to be made anew
             self._to_sync = True
         elif self._leads:
             self._to_sync = self._to_sync or self._inventory_lost()

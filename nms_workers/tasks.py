@@ -40,7 +40,7 @@ def register(app: Celery) -> None:
         for name, declared in one.actions().items():
             _action_task(app, kind, name, declared)
     for task, function in _FLEET_TASKS.items():
-        app.task(name=task, bind=True)(function)
+        app.task(name=task, bind=True, send_events=task not in _UNSEEN)(function)
 
 
 def _poll_task(app: Celery, kind: str, poll: str) -> None:
@@ -164,6 +164,7 @@ _FLEET_TASKS = {
     "nms.roll_up": _roll_up,
     "nms.jobs.sweep": _sweep,
 }
+_UNSEEN = {"nms.dispatch", "nms.audit", "nms.jobs.sweep"}  # they come so often that Flower would show nothing else
 
 
 @worker_shutdown.connect

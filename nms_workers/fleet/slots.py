@@ -19,8 +19,11 @@ def latest_due(now_ms: int, every_ms: int, phase_ms: int) -> int:
 
 
 def tick(every: float) -> float:
-    """How often dispatch looks at a poll with this interval (both in seconds): a twelfth of it, from 1 to 10 s."""
-    return min(10.0, max(1.0, every / 12))
+    """How often dispatch looks at a poll with this interval (both in seconds): a twelfth of it, from 1 to 10 s.
+
+    At least twice an interval: with two slots in one look the older one would never be dispatched.
+    """
+    return min(10.0, max(1.0, every / 12), every / 2)
 
 
 def late(every: float) -> float:
