@@ -97,8 +97,8 @@ def test_another_producer_s_action(fleet: Fleet, ledger: Ledger, probe: ProbeSer
     fleet.crew("control", "beat", "actions")
     until(lambda: ledger.rows("SELECT 1 FROM targets"), "the target is known")
     with Celery("theirs", broker=fleet.broker) as theirs:
-        theirs.conf.task_default_queue_type = "quorum"
-        theirs.send_task("nms.probe.apply", kwargs={"target": "it", "effect": "ban"}, queue="act.probe")
+        # `declare=[]`: the queue is there; a producer that declares it its own way is refused by RabbitMQ
+        theirs.send_task("nms.probe.apply", kwargs={"target": "it", "effect": "ban"}, queue="act.probe", declare=[])
     until(lambda: ledger.rows("SELECT 1 FROM jobs WHERE state = 'succeeded'"), "the action ran")
     assert probe.seen.effects == {"ban": 1}
 
