@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -370,15 +371,18 @@ def test_postgresql_away_at_the_end_is_waited_for(
     inventory = Inventory(red)
     sync(engine, inventory, Settings(targets=[target]), datetime.now(UTC))
     job = record(engine, wish(), new_id())
-    restarted = threading.Thread(target=server.start)
+    gone = threading.Event()
 
     def and_then_it_goes(_: Job) -> Client:
         server.stop()
-        restarted.start()
+        gone.set()
         return Clients().get(next(iter(inventory.all().values())))
 
-    ended = run(engine, job, "host:1", and_then_it_goes)
-    restarted.join(30)
+    with ThreadPoolExecutor(1) as worker:
+        running = worker.submit(run, engine, job, "host:1", and_then_it_goes)
+        assert gone.wait(20)
+        server.start()
+        ended = running.result(30)
     assert (ended.state, ended.attempts) == ("succeeded", 1)
     assert red.llen(KEY) == 1
     server.stop()
