@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.signals import task_failure, worker_process_shutdown, worker_shutdown
+from celery.signals import task_failure, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
@@ -23,7 +23,7 @@ from nms_workers.jobs.job import Job, find
 from nms_workers.jobs.run import run as run_job
 from nms_workers.jobs.submit import Wish, end_lease, record, sweep
 from nms_workers.publish import publish_job, publish_shards
-from nms_workers.queues import queue
+from nms_workers.queues import CLASSES, queue
 from nms_workers.runtime import runtime, worker_name
 from nms_workers.service import Action, Client, services
 from nms_workers.store.partitions import maintain
@@ -135,7 +135,7 @@ def _dispatch(task: Task, service: str, poll: str) -> int:
 def _audit(task: Task) -> dict[str, int]:
     """Account for slots that left no trace."""
     here = runtime()
-    return audit(here.engine, here.redis, datetime.now(UTC))
+    return audit(here.engine, here.redis, datetime.now(UTC), here.settings.retention.by_table())
 
 
 def _maintain(task: Task) -> None:
@@ -165,6 +165,13 @@ _FLEET_TASKS = {
     "nms.jobs.sweep": _sweep,
 }
 _UNSEEN = {"nms.dispatch", "nms.audit", "nms.jobs.sweep"}  # they come so often that Flower would show nothing else
+
+
+@worker_ready.connect
+def _drain(sender: Any, **_: Any) -> None:
+    """What a dead neighbour left in the spool is written also when nothing is due here."""
+    if any(name.startswith(CLASSES["polls"]) for name in sender.app.amqp.queues.consume_from):
+        runtime().writer.start()
 
 
 @worker_shutdown.connect
