@@ -76,6 +76,7 @@ class Runner:
     def __init__(self, flights: Flights, breakers: Breakers, clients: Clients, writer: Writer, worker: str) -> None:
         self._flights, self._breakers, self._clients = flights, breakers, clients
         self._writer, self._worker = writer, worker
+        self._failing: dict[tuple[int, str], Outcome] = {}
 
     def run(self, kind: str, poll: str, slots: Sequence[tuple[Target, int]], *, manual: bool = False) -> dict[str, str]:
         """Poll these slots and store how each ended.
@@ -181,7 +182,21 @@ class Runner:
             complete=outcome is Outcome.OK,
         )
         self._writer.put(result, layouts)
+        self._log_change(result)
         return outcome
+
+    def _log_change(self, result: SlotResult) -> None:
+        """Once when a poll begins to fail and once when it goes well again, as this worker sees it."""
+        if result.outcome is Outcome.SKIPPED:
+            return
+        key, what = (result.target_id, result.poll), f"{result.service}/{result.target} {result.poll}"
+        before = self._failing.pop(key, Outcome.OK)
+        if not result.outcome.good:
+            self._failing[key] = result.outcome
+        if before.good and not result.outcome.good:
+            log.warning("%s: %s: %s", what, result.outcome, result.detail)
+        elif result.outcome.good and not before.good:
+            log.info("%s: well again, it was %s", what, before)
 
 
 def _begin(poll: Poll, target: Target, due_ms: int) -> _Flight:

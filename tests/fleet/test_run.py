@@ -192,6 +192,19 @@ def test_a_record_that_is_none_is_a_parse_error(fleet: Fleet, item: dict[str, An
     assert why in fleet.ledger()[0][2]
 
 
+def test_failing_and_being_well_again_are_each_logged_once(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nms_workers.fleet.run")
+    for item in ({"fail": "Refused"}, {"fail": "Refused"}, {"fail": "AuthError"}, {"sample": ["shelf_items", 1]}):
+        fleet.put("a", item)
+        fleet.run()
+    fleet.run()
+    told = [record.getMessage() for record in caplog.records if record.name == "nms_workers.fleet.run"]
+    assert told == [
+        "shelf/a items: refused: the shelf says so",
+        "shelf/a items: well again, it was auth",
+    ]
+
+
 def test_a_poll_that_overruns_its_deadline_is_ended_and_what_it_read_is_kept(fleet: Fleet) -> None:
     fleet.have("a", every={"items": "1s"})  # so it has 0.8 s
     fleet.put("a", *({"sample": ["shelf_items", n, {"thing": str(n)}], "sleep": 0.3} for n in range(50)))
