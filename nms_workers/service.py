@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import ValidationError as PydanticError
 
 from nms_workers.errors import ConfigError, Refused
@@ -101,6 +102,28 @@ class Action:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False))
             raise Refused(f"{self.name} cannot take these arguments: {faults}") from None
         return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+@dataclass(frozen=True)
+class CutsOff:
+    """Marks an argument of an action: it cuts off the addresses that the argument names. Guards look at these."""
+
+
+def _network(value: object) -> object:
+    """One form for each set of addresses, so that nothing passes a guard in disguise."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = ip_network(value)
+    except ValueError:
+        raise ValueError("not an address or network, or its host bits are set (10.0.0.0/8, not 10.1.2.3/8)") from None
+    if isinstance(found, IPv6Network) and found.prefixlen >= 96 and (mapped := found.network_address.ipv4_mapped):
+        return IPv4Network((mapped, found.prefixlen - 96))
+    return found
+
+
+AddressToCutOff = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), CutsOff()]
+"""An address or a network that an action bans, blocks or drops; an IPv4-mapped IPv6 one is read as IPv4."""
 
 
 class Change(msgspec.Struct, frozen=True):
