@@ -45,7 +45,7 @@ def test_what_a_killed_worker_had_spooled_is_written_by_its_neighbour(
     fleet = make_fleet(own_postgres.url, own_redis.url)
     ledger = Ledger(fleet.database, fleet.journal)
     fleet.configure(fleet.target("victim", probe.port, {"quick": None}))
-    fleet.crew("control", "beat")
+    _, beat = fleet.crew("control", "beat")
     first = fleet.worker("polls", "first").ready()
     until(ledger.stored, "a slot was stored")
 
@@ -54,6 +54,7 @@ def test_what_a_killed_worker_had_spooled_is_written_by_its_neighbour(
     until(lambda: len(ledger.yielded()) >= before + 4, "polling goes on without the database")
     until(lambda: probe.seen.at_once["victim", "quick"] == 0, "no poll is under way")
     first.kill()
+    assert beat.stop() == 0
     fleet.worker("polls", "neighbour").ready()
     own_postgres.start()
 
