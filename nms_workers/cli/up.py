@@ -189,14 +189,19 @@ def _once(supervisor: Supervisor, settings: Settings, *, json: bool) -> bool:
 
 def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     """Everything, until asked to stop: that is how it is meant to end."""
+    from nms_workers.fleet.targets import sync
     from nms_workers.runtime import runtime
 
+    here = runtime()
+    sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
     supervisor.start(*_fleet(settings, "polls", "control", "actions", "beat", "flower"))
-    here = runtime()
-    tell.line(f"\npolling {len(settings.targets)} targets:")
-    for target in settings.targets:
-        tell.line(f"  {target.service}/{target.name}")
+    targets = here.inventory.all().values()
+    tell.line(f"\npolling {len(targets)} targets:")
+    for target in list(targets)[:_QUIET_LINES]:
+        tell.line(f"  {target}: " + ", ".join(f"{poll} {every:g} s" for poll, every in target.every.items()))
+    if len(targets) > _QUIET_LINES:
+        tell.line(f"  and {len(targets) - _QUIET_LINES} more: nms-workers targets")
     tell.line(f"\nFlower   http://{settings.web.host}:{settings.web.flower_port}")
     tell.line(f"settings {config_path()}\ndata     {settings.data}\nCtrl-C stops everything\n")
     try:
