@@ -17,6 +17,7 @@ from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.slots import settled
 from nms_workers.fleet.targets import sync
 from nms_workers.settings import Settings, TargetConfig
+from nms_workers.store import partitions
 from nms_workers.store.history import History
 from nms_workers.store.slot import SlotResult
 from tests.fleet.stores import milliseconds, rows
@@ -297,6 +298,7 @@ def test_five_thousand_targets_are_audited_in_a_fraction_of_its_period(
     """The whole ledger is never read: an audit costs as much as the slots of its period."""
     start(configured(5_000), timedelta(seconds=300))
     with engine.begin() as connection:
+        partitions.ensure(connection, [("poll_runs", now - timedelta(hours=hour)) for hour in (0, 1)])
         connection.execute(
             text("""
                 INSERT INTO poll_runs (target_id, poll, due, finished, outcome, samples, worker, detail, manual)
