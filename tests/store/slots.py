@@ -1,5 +1,6 @@
 """Slots as a fleet would finish them."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,9 @@ from nms_workers.errors import Outcome
 from nms_workers.records import Layout, SampleBlock, series
 from nms_workers.store.slot import Block, SlotResult
 
-START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+# children inherit it: a run may go on over the full hour
+_HOUR = os.environ.setdefault("NMS_TEST_START", datetime.now(UTC).strftime("%Y-%m-%dT%H:00:00+00:00"))
+START = datetime.fromisoformat(_HOUR)
 
 
 def layout(size: int = 3, metric: str = "test_value") -> Layout:
