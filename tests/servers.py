@@ -385,7 +385,7 @@ class Fail2banServer(Server):
     def __init__(self, name: str, folder: Path, program: Path, conf: Conf, *, jails: Sequence[str] = ()) -> None:
         self.user = self.password = self.dbname = ""
         self.config = folder / "etc"
-        self.socket = folder / "fail2ban.sock"
+        self.socket = folder / "run" / "fail2ban.sock"
         self.jail_log, self.action_log = folder / "nms.log", folder / "actions.log"
         self._jails = ["nms", *jails]
         self.url = f"unix://{self.socket}"
@@ -446,6 +446,7 @@ class Fail2banServer(Server):
         return self.output().count("Server ready") > self._seen
 
     def start(self) -> None:
+        self.socket.parent.mkdir(exist_ok=True)
         self._seen = self.output().count("Server ready")
         super().start()
 

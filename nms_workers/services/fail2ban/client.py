@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _SETTINGS = JailSettings.__struct_fields__
 _NAME = re.compile(JAIL_NAME)
-_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})[\w.+-]{0,30}", re.ASCII)
 _BAN = re.compile(r"(.*?) \t(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \+ (-?\d{1,12}) = [\d :-]+\Z", re.ASCII | re.DOTALL)
 _LONGEST_BAN = 1024  # characters of one line of the list of bans
 _AT_ONCE = 500  # addresses in one command
@@ -83,7 +83,7 @@ class Fail2banClient:
         """Version, log level, log target and database of the server."""
         with self.talk() as server:
             found = {name: server.ask("get", name) for name in ("loglevel", "logtarget", "dbfile")}
-            return {"version": _version(server)} | {name: str(value or "") for name, value in found.items()}
+            return {"version": _version(server)} | {name: str(value or "none") for name, value in found.items()}
 
     def get_jails_status(self) -> tuple[JailStatus, ...]:
         """The counters of every jail, by name."""
@@ -210,7 +210,7 @@ class Fail2banClient:
 
     def _moment(self, text: str, now: datetime) -> datetime:
         """The moment of a local time. In the hour that a clock set back has twice: the later one that has been."""
-        local = datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the zone is given below
+        local = datetime.fromisoformat(text)
         zone = ZoneInfo(self.target.timezone) if self.target.timezone else None
         later, earlier = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (1, 0))
         return later if later <= now else earlier
@@ -226,9 +226,9 @@ def _checked(jail: str) -> str:
 
 def _version(server: Conversation) -> str:
     answer = server.ask("version")
-    if not isinstance(answer, str) or not _VERSION.match(answer):
+    if not isinstance(answer, str) or not _VERSION.fullmatch(answer):
         raise ParseError("the server tells no version as fail2ban has it", hint="check the socket")
-    return answer[:40]
+    return answer
 
 
 def _release(version: str) -> tuple[int, int]:
@@ -251,7 +251,7 @@ def _statuses(server: Conversation) -> Iterator[JailStatus]:
     answer = server.ask("status", "--all", "short")  # one question for all came with 1.1
     if not isinstance(answer, list) or not answer or not isinstance(answer[-1], dict):
         raise ParseError("`status --all` is answered in a shape we do not know")
-    for name, status in sorted(answer[-1].items()):
+    for name, status in sorted(answer[-1].items(), key=str):
         yield _parsed(str(name), status)
 
 

@@ -7,6 +7,7 @@ one Python literal a line, without touching the server that runs; see fail2ban-s
 
 import ast
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,10 @@ def commands(target: Fail2banTarget, jail: str) -> list[list[Any]]:
         Refused: no enabled jail has this name, its configuration is faulty, or the program cannot be run.
         Timeout: the program did not end in time.
     """
-    found = [one for one in _printed(target) if _of(one, jail)]
+    printed, complaints = _output(target)
+    found = [one for one in _parsed(printed) if _of(one, jail)]
+    if re.search(rf"not found any log file for '?{re.escape(jail)}'? jail", complaints):  # a reload drops such a jail
+        raise Refused(f"the configuration names no log file of jail {jail} that is there", hint="see its logpath")
     if ["start", jail] not in found or found[0][:2] != ["add", jail]:
         hint = f"fail2ban-server -c {target.config} -t names what is wrong"
         raise Refused(f"the configuration has no enabled jail {jail!r}, or it is faulty", hint=hint)
@@ -37,8 +41,8 @@ def _of(command: list[Any], jail: str) -> bool:
     return len(command) >= 2 and command[0] in {"add", "set", "multi-set", "start"} and command[1] == jail
 
 
-def _printed(target: Fail2banTarget) -> Iterator[list[Any]]:
-    for line in _output(target).splitlines():
+def _parsed(printed: str) -> Iterator[list[Any]]:
+    for line in printed.splitlines():
         if line.startswith("[") and len(line) <= _LONGEST:
             try:
                 command = ast.literal_eval(line)
@@ -48,7 +52,8 @@ def _printed(target: Fail2banTarget) -> Iterator[list[Any]]:
                 yield command
 
 
-def _output(target: Fail2banTarget) -> str:
+def _output(target: Fail2banTarget) -> tuple[str, str]:
+    """What the program prints, and what it complains about."""
     program, limit = target.server_program, remaining(_LIMIT)
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
     try:
@@ -65,7 +70,8 @@ def _output(target: Fail2banTarget) -> str:
     except OSError as exc:
         hint = "run this job on the worker beside the server, and check server_program"
         raise Refused(f"{program} cannot be run: {exc.strerror}", hint=hint) from None
+    complaints = done.stderr.decode(errors="replace")
     if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        last = complaints.strip().rpartition("\n")[2]
         raise Refused(f"the configuration in {target.config} cannot be read: {last[:200] or 'no reason given'}")
-    return done.stdout.decode(errors="replace")
+    return done.stdout.decode(errors="replace"), complaints

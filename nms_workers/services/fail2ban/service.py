@@ -11,10 +11,10 @@ from pydantic import AfterValidator, Field
 
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes, Entity, Event, Record, Sample
-from nms_workers.service import AddressToCutOff, Change, Service, action, poll
+from nms_workers.service import Address, AddressToCutOff, Change, Service, action, poll
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.conversation import ShuttingDown
-from nms_workers.services.fail2ban.results import Ban, Jail, JailSettings, Network, network_of
+from nms_workers.services.fail2ban.results import Ban, Jail, JailSettings, Network, network_of, text_of
 from nms_workers.services.fail2ban.target import Fail2banTarget, JailName
 
 _LONGEST = 1_000_000_000  # seconds; 31 years
@@ -58,7 +58,7 @@ class Fail2ban(Service):
         yield Sample("fail2ban_server_info", 1, {"version": about["version"]})
         for stage, count in client.failures.items():
             yield Sample("fail2ban_client_errors_total", count, {"stage": stage})
-        yield Entity("server", "fail2ban", about)
+        yield Entity("server", "fail2ban", {name: _shown(text) for name, text in about.items()})
 
     @poll(every="30s", enumerates=("jail",))
     def jails(self, client: Fail2banClient) -> Iterator[Record]:
@@ -101,22 +101,24 @@ class Fail2ban(Service):
             hint = "shorter: have the job undone after that time; longer: a jail with that bantime, or set_jail"
             raise Refused(f"jail {jail} bans {lasts}, and fail2ban takes no other time for one ban", hint=hint)
         if client.is_banned(jail, address):
-            return Change(False, f"{address} is banned by {jail} already", {"banned": True}, {"banned": True})
+            return Change(False, f"{text_of(address)} is banned by {jail} already", {"banned": True}, {"banned": True})
         client.ban(jail, address)
         if not client.is_banned(jail, address):
-            raise Refused(f"{jail} did not ban {address}", hint="see fail2ban's log")
+            raise Refused(f"{jail} did not ban {text_of(address)}", hint="see fail2ban's log")
         after = {"banned": True, "seconds": None if bantime < 0 else bantime}
-        return Change(True, f"{jail} banned {address}", {"banned": False}, after)
+        return Change(True, f"{jail} banned {text_of(address)}", {"banned": False}, after)
 
     @action(undo="ban_ip", runs_at="edge")
-    def unban_ip(self, client: Fail2banClient, jail: JailName, address: Network) -> Change:
+    def unban_ip(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Lift the ban of exactly this address or network."""
         if not client.is_banned(jail, address):
-            return Change(False, f"{address} is not banned by {jail}", {"banned": False}, {"banned": False})
+            return Change(False, f"{text_of(address)} is not banned by {jail}", {"banned": False}, {"banned": False})
         client.unban(jail, address)
         if client.is_banned(jail, address):
-            raise Refused(f"{jail} still bans {address}", hint="was it banned again at once? see fail2ban's log")
-        return Change(True, f"{jail} lifted the ban of {address}", {"banned": True}, {"banned": False})
+            raise Refused(
+                f"{jail} still bans {text_of(address)}", hint="was it banned again at once? see fail2ban's log"
+            )
+        return Change(True, f"{jail} lifted the ban of {text_of(address)}", {"banned": True}, {"banned": False})
 
     @action(runs_at="edge", confirm=True)
     def unban_all(self, client: Fail2banClient, jail: JailName | None = None) -> Change:
@@ -163,28 +165,28 @@ class Fail2ban(Service):
         return _set(client, jail, msgspec.structs.asdict(wanted))
 
     @action(undo="del_ignore", runs_at="edge")
-    def add_ignore(self, client: Fail2banClient, jail: JailName, address: Network) -> Change:
+    def add_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail never ban this address or network; a ban it has stays."""
         before = client.get_ignored(jail)
         if _named(address, before):
-            return Change(False, f"{jail} ignores {address} already", _ignored(before), _ignored(before))
+            return Change(False, f"{jail} ignores {text_of(address)} already", _ignored(before), _ignored(before))
         client.add_ignored(jail, address)
         after = client.get_ignored(jail)
         if not _named(address, after):
-            raise Refused(f"{jail} does not ignore {address}", hint="see fail2ban's log")
-        return Change(True, f"{jail} ignores {address}", _ignored(before), _ignored(after))
+            raise Refused(f"{jail} does not ignore {text_of(address)}", hint="see fail2ban's log")
+        return Change(True, f"{jail} ignores {text_of(address)}", _ignored(before), _ignored(after))
 
     @action(undo="add_ignore", runs_at="edge")
-    def del_ignore(self, client: Fail2banClient, jail: JailName, address: Network) -> Change:
+    def del_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail ban this address or network again."""
         before = client.get_ignored(jail)
         if not _named(address, before):
-            return Change(False, f"{jail} does not ignore {address}", _ignored(before), _ignored(before))
+            return Change(False, f"{jail} does not ignore {text_of(address)}", _ignored(before), _ignored(before))
         client.del_ignored(jail, address)
         after = client.get_ignored(jail)
         if _named(address, after):
-            raise Refused(f"{jail} still ignores {address}", hint="see fail2ban's log")
-        return Change(True, f"{jail} does not ignore {address} any more", _ignored(before), _ignored(after))
+            raise Refused(f"{jail} still ignores {text_of(address)}", hint="see fail2ban's log")
+        return Change(True, f"{jail} does not ignore {text_of(address)} any more", _ignored(before), _ignored(after))
 
     @action(runs_at="edge")
     def reload_jail(self, client: Fail2banClient, jail: JailName) -> Change:
@@ -233,7 +235,7 @@ def _of_jail(jail: Jail) -> Iterator[Record]:
     for name, value in values.items():
         yield Sample(f"fail2ban_jail_{name}", value, {"jail": status.name})
     lists = {"sources": status.sources, "actions": jail.actions, "ignored": jail.ignored}
-    listed = {name: list(texts[:_LISTED]) for name, texts in lists.items()}
+    listed = {name: [_shown(text) for text in texts[:_LISTED]] for name, texts in lists.items()}
     yield Entity("jail", status.name, msgspec.structs.asdict(settings) | listed)
 
 

@@ -2,7 +2,8 @@
 
 A pickle is a program that may import and call anything. Here `pickletools` only splits it into its opcodes, and those
 that build plain values are carried out; nothing is imported, nothing is called. What comes out is a tree no larger
-than the answer it came from: a container that stands in two places is refused, so nothing can unfold.
+than the answer it came from: a container of containers that stands in two places is
+refused, so nothing can unfold.
 
 Source: the opcodes are described in the standard library's `pickletools`.
 """
@@ -72,7 +73,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        self._repeated = 0  # characters that stand in more than one place
+        self._repeated = 0  # the size of all that stands in more than one place
 
     def step(self, name: str, argument: Any) -> None:
         """Carry out one opcode."""
@@ -106,12 +107,9 @@ class _Machine:
 
     def get(self, index: Any) -> None:
         value = self._memo[index]
-        if isinstance(value, (list, dict, ErrorText)) or (isinstance(value, tuple) and not isinstance(value, _Name)):
-            raise _Refusal("holds one thing in two places")
-        if isinstance(value, (str, bytes)):
-            self._repeated += len(value)
-            if self._repeated > MAX_ANSWER:
-                raise _Refusal("repeats too much")
+        self._repeated += _size(value)
+        if self._repeated > MAX_ANSWER:
+            raise _Refusal("repeats too much")
         self._stack.append(value)
 
     def new(self, kind: type[list[Any]] | type[dict[Any, Any]]) -> None:
@@ -177,6 +175,21 @@ def _small(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise _Refusal(f"has a number of more than {_MAX_BITS} bits")
     return value
+
+
+def _size(value: Any) -> int:
+    """How much it costs that a value stands in one more place."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, _SCALARS):
+        return 1
+    if (
+        isinstance(value, tuple)
+        and not isinstance(value, ErrorText)
+        and all(isinstance(one, _SCALARS) for one in value)
+    ):
+        return sum(map(_size, value)) + 1
+    raise _Refusal("holds one thing in two places")
 
 
 def _text(value: Any) -> str:
