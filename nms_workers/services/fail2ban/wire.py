@@ -2,8 +2,8 @@
 
 A pickle is a program that may import and call anything. Here `pickletools` only splits it into its opcodes, and those
 that build plain values are carried out; nothing is imported, nothing is called. What comes out is a tree no larger
-than the answer it came from: a container of containers that stands in two places is
-refused, so nothing can unfold.
+than the answer it came from: lists, mappings and nested tuples that stand in two places are refused, so nothing can
+unfold.
 
 Source: the opcodes are described in the standard library's `pickletools`.
 """
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from nms_workers.errors import ParseError
 
 MAX_ANSWER = 16 << 20  # bytes; a hundred thousand bans with their times fill 7 MiB
-_MAX_OPCODES = 1_000_000
+_MAX_OPCODES = 500_000  # a ban takes two
 _MAX_BITS = 64
 _MAX_ERROR_TEXT = 500
 
