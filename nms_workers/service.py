@@ -117,10 +117,15 @@ def _network(value: object) -> object:
         found = ip_network(value)
     except ValueError:
         raise ValueError("not an address or network, or its host bits are set (10.0.0.0/8, not 10.1.2.3/8)") from None
+    if isinstance(found, IPv6Network) and found.network_address.scope_id:
+        raise ValueError("an address of one interface (fe80::1%eth0) is another text for the address without it")
     if isinstance(found, IPv6Network) and found.prefixlen >= 96 and (mapped := found.network_address.ipv4_mapped):
         return IPv4Network((mapped, found.prefixlen - 96))
     return found
 
+
+Address = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+"""An address or a network that an action only names; in the one form of `AddressToCutOff`."""
 
 AddressToCutOff = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), CutsOff()]
 """An address or a network that an action bans, blocks or drops; an IPv4-mapped IPv6 one is read as IPv4."""
