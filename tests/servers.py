@@ -405,12 +405,17 @@ class SuricataServer(Server):
         return [unshare, *_mapped(), "--net", "sh", "-c", enter, "sh", *engine, *options]
 
     def ready(self) -> bool:
+        """It counts: that is the last thing to begin."""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
+            with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rwb") as both:
                 connection.settimeout(5)
                 connection.connect(str(self.socket))
-                connection.sendall(b'{"version":"0.2"}\n')
-                return b"OK" in connection.recv(100)
+                for line in (b'{"version":"0.2"}\n', b'{"command":"dump-counters"}\n'):
+                    both.write(line)
+                    both.flush()
+                    if b'"OK"' not in both.readline():
+                        return False
+                return True
         except OSError:
             return False
 

@@ -20,6 +20,10 @@ _MAX_ANSWER = 64 << 20  # bytes; the counters of 64 threads fill one million
 _CHUNK = 65_536
 _LONGEST = 600.0  # seconds; the deadline of a command is nearer
 
+_HINTS = {
+    "stats not yet synchronized": "it has just started; ask again in a few seconds",
+    "Unknown command": "this version of Suricata does not have it",
+}
 _UNREACHABLE: dict[type[OSError], tuple[type[NmsError], str, str]] = {
     FileNotFoundError: (Unreachable, "there is no such socket", "is Suricata running, with unix-command enabled?"),
     ConnectionRefusedError: (Unreachable, "nobody listens there", "is Suricata running?"),
@@ -66,7 +70,8 @@ class CommandSocket:
         said = answer.get("message")
         if answer.get("return") == "OK":
             return said
-        raise Refused(f"Suricata refused {command}: {str(said)[:300]}")
+        hint = next((hint for words, hint in _HINTS.items() if words in str(said)), "")
+        raise Refused(f"Suricata refused {command}: {str(said)[:300]}", hint=hint)
 
     @contextmanager
     def _locked(self, command: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ Source: https://docs.suricata.io/en/latest/output/eve/eve-json-output.html#redis
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import redis
@@ -91,7 +92,7 @@ class LogList:
             as `held`.
         """
         finished = place.offset
-        while entries := self._ask(lambda: self._next(finished)):
+        while entries := self._ask(partial(self._next, finished)):
             for entry in reversed(entries):
                 finished += 1
                 after = Place(offset=finished)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nms_workers.errors import AuthError, Refused, TargetError, Timeout
@@ -39,32 +40,37 @@ class Ruleset:
         """
         return self._target.rules or Path(str(self._commands.ask("conf-get", {"variable": "default-rule-path"})))
 
-    def files(self) -> list[Path]:
-        """The rule files that its settings name, those that exist.
+    def patterns(self) -> list[str]:
+        """Whole paths of `rule-files` in its settings, in order; they may hold wildcards.
 
         Raises:
             TargetError: it does not say.
         """
-        found: list[Path] = []
-        for number in range(_MAX_FILES):
+        found: list[str] = []
+        while len(found) < _MAX_FILES:
             try:
-                name = str(self._commands.ask("conf-get", {"variable": f"rule-files.{number}"}))
+                name = self._commands.ask("conf-get", {"variable": f"rule-files.{len(found)}"})
             except Refused:  # that was the last
                 break
-            path = self.folder / name
-            found += sorted(path.parent.glob(path.name)) if re.search(r"[*?\[]", path.name) else [path]
-        return [path for path in found if path.is_file()]
+            found.append(str(self.folder / str(name)))
+        return found
+
+    def files(self) -> list[Path]:
+        """The rule files that its settings name, those that exist, each once.
+
+        Raises:
+            TargetError: it does not say.
+        """
+        found = [Path(path) for pattern in self.patterns() for path in _matching(pattern)]
+        return [path for path in dict.fromkeys(found) if path.is_file()]
 
     def names(self, path: Path) -> bool:
-        """Whether the settings name this file, existing or not."""
-        for number in range(_MAX_FILES):
-            try:
-                name = str(self._commands.ask("conf-get", {"variable": f"rule-files.{number}"}))
-            except Refused:
-                return False
-            if path.match(str(self.folder / name)):
-                return True
-        return False
+        """Whether the settings name this file, existing or not.
+
+        Raises:
+            TargetError: it does not say.
+        """
+        return any(fnmatchcase(str(path), pattern) for pattern in self.patterns())
 
     def reload(self) -> None:
         """Load the rules anew, and wait until that is done.
@@ -133,16 +139,25 @@ class Ruleset:
         with tempfile.TemporaryDirectory(prefix="nms-suricata-") as scratch:
             staged = Path(scratch) / "rules"
             staged.mkdir()
-            for one in self.folder.iterdir():  # rules may name data sets and scripts beside them
+            for one in path.parent.iterdir():  # rules may name data sets and scripts beside them
                 if one.name != path.name:
                     (staged / one.name).symlink_to(one)
             (staged / path.name).write_bytes(text.encode(errors="surrogateescape"))
-            self._test(staged, staged / path.name, Path(scratch))
+            settings = [f"default-rule-path={staged}"]
+            for number, pattern in enumerate(self.patterns()):
+                if fnmatchcase(str(path), pattern):
+                    settings.append(f"rule-files.{number}={staged / Path(pattern).name}")
+                elif _matching(pattern):
+                    settings.append(f"rule-files.{number}={pattern}")
+                else:  # the engine warns of a file that is not there; its test fails
+                    (staged / ".none").touch()
+                    settings.append(f"rule-files.{number}={staged / '.none'}")
+            self._test(settings, staged / path.name, Path(scratch))
 
-    def _test(self, folder: Path, file: Path, log: Path) -> None:
+    def _test(self, settings: list[str], file: Path, log: Path) -> None:
         target = self._target
         argv = [str(target.program), "-T", "-c", str(target.config), "-l", str(log)]
-        argv += ["--set", f"default-rule-path={folder}"]
+        argv += [part for setting in settings for part in ("--set", setting)]
         try:
             done = subprocess.run(
                 argv,
@@ -160,14 +175,19 @@ class Ruleset:
             return
         said = (done.stderr + done.stdout).decode(errors="replace")
         faults = list(_FAULT.finditer(said))
-        lines = [fault["line"] for fault in faults if fault["file"] == str(file)]
-        if lines:
-            first = said[: said.index("error parsing signature")].strip().splitlines()[-1] if faults else ""
-            where = f"line {', '.join(lines[:20])} of {file.name}"
-            raise Refused(f"the engine refuses {where}: {first.removeprefix('E: ')[:300]}", hint="nothing was changed")
+        own = [fault for fault in faults if fault["file"] == str(file)]
+        if own:
+            before = said[: own[0].start()].splitlines()[:-1]  # the line before says what is wrong
+            reason = before[-1].removeprefix("E: ") if before else "no reason given"
+            where = f"line {', '.join(fault['line'] for fault in own[:20])} of {file.name}"
+            raise Refused(f"the engine refuses {where}: {reason[:300]}", hint="nothing was changed")
         if not faults:  # faults in other files alone were there before
             reason = (said.strip().splitlines() or ["no reason given"])[-1].removeprefix("E: ")
             raise Refused(f"the engine refuses its settings: {reason[:300]}", hint=f"suricata -T -c {target.config}")
+
+
+def _matching(pattern: str) -> list[Path]:
+    return sorted(Path("/").glob(pattern.lstrip("/")))
 
 
 def _write(path: Path, content: bytes, *, like: Path | None) -> None:

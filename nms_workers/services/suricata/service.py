@@ -32,8 +32,8 @@ _UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 class Suricata(Service):
     """Intrusion detection: counters, rules and memory by the command socket, alerts by the event log.
 
-    A worker reads it on its own host: the command socket, the event log and the rule files are local. A target on another
-    host names the worker there (`worker`), and its polls and actions go to that one.
+    A worker reads it on its own host: the command socket, the event log and the rule files are local. A target on
+    another host names the worker there (`worker`), and its polls and actions go to that one.
 
     Alerts, anomalies and dropped packets become events with the time and the fingerprint of their record, each exactly
     once: how far the log was read is noted, and what a dead worker had read is read again and recognized.

@@ -38,8 +38,10 @@ def connect() -> Iterator[Connect]:
 
     def make(server: SuricataServer | None = None, **settings: Any) -> SuricataClient:
         if server is not None:
-            own = {"socket": server.socket, "config": server.config, "program": server.program}
-            settings = own | ({} if "eve_socket" in settings or "eve_list" in settings else {"eve_file": server.eve}) | settings
+            own: dict[str, Any] = {"socket": server.socket, "config": server.config, "program": server.program}
+            if not settings.keys() & {"eve_socket", "eve_list"}:
+                own["eve_file"] = server.eve
+            settings = own | settings
         clients.append(SuricataClient(SuricataTarget(**settings)))
         return clients[-1]
 

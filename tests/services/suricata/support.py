@@ -15,7 +15,7 @@ def read(client: SuricataClient, poll: str = "events") -> list[Record]:
     return list(Suricata.polls()[poll].run(client))
 
 
-def act(client: SuricataClient, name: str, **arguments: Any) -> Change:
+def act(client: SuricataClient, name: str, /, **arguments: Any) -> Change:
     """Run an action as a job does: arguments validated first."""
     action = Suricata.actions()[name]
     return action.run(client, **action.validate(arguments))
