@@ -454,9 +454,7 @@ SERVERS: dict[str, Source] = {
     "rabbitmq": Source(
         RabbitServer, "/usr/lib/rabbitmq/bin/rabbitmq-server", install="apt-get install rabbitmq-server"
     ),
-    "suricata": Source(
-        SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"
-    ),
+    "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)

@@ -125,6 +125,9 @@ class CommandSocket:
             if not part:
                 raise _Closed
             answer += part
+            if answer.isspace():  # the newline of the answer before, come by itself
+                answer.clear()
+                continue
             if len(answer) > _MAX_ANSWER:
                 raise ParseError(f"an answer of {self._path} is longer than {_MAX_ANSWER >> 20} MiB")
             if part.endswith((b"\n", b"}")):  # the handshake's answer may come without a newline

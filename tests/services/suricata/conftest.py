@@ -54,3 +54,11 @@ def connect() -> Iterator[Connect]:
 def client(suricata: SuricataServer, connect: Connect) -> SuricataClient:
     """Our client of a Suricata of this test's own."""
     return connect(suricata)
+
+
+@pytest.fixture
+def untouched(session_server: StartServer) -> SuricataServer:
+    """A Suricata that no test changes."""
+    server = session_server("suricata")
+    assert isinstance(server, SuricataServer)
+    return server

@@ -1,6 +1,5 @@
 """Actions on a real engine: each looks first, is safe to run twice, and is seen in what the engine then does."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,7 @@ def test_a_bad_ruleset_is_refused_before_it_goes_live(suricata: SuricataServer, 
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_what_the_engine_cannot_load_is_rolled_back(
-    suricata: SuricataServer, connect: Connect, existed: bool
-) -> None:
+def test_what_the_engine_cannot_load_is_rolled_back(suricata: SuricataServer, connect: Connect, existed: bool) -> None:
     if existed:
         act(connect(suricata), "upload_ruleset", content=UPLOADED, name="uploaded.rules")
     blind = connect(suricata, program=Path("/bin/true"))  # a check that lets everything pass
@@ -107,12 +104,12 @@ def test_a_fault_in_another_file_does_not_stand_in_the_way(suricata: SuricataSer
     ],
 )
 def test_an_upload_that_is_refused(
-    suricata: SuricataServer, client: SuricataClient, content: str, name: str, why: str
+    untouched: SuricataServer, connect: Connect, content: str, name: str, why: str
 ) -> None:
-    files = sorted(suricata.rules.iterdir())
+    files = sorted(untouched.rules.iterdir())
     with pytest.raises(Refused, match=why):
-        act(client, "upload_ruleset", content=content, name=name)
-    assert sorted(suricata.rules.iterdir()) == files
+        act(connect(untouched), "upload_ruleset", content=content, name=name)
+    assert sorted(untouched.rules.iterdir()) == files
 
 
 def test_data_sets(suricata: SuricataServer, client: SuricataClient) -> None:
@@ -140,9 +137,11 @@ def test_data_sets(suricata: SuricataServer, client: SuricataClient) -> None:
         ("colour", "red", "type"),
     ],
 )
-def test_a_value_that_is_none_of_its_type(client: SuricataClient, kind: str, value: str, why: str) -> None:
+def test_a_value_that_is_none_of_its_type(
+    untouched: SuricataServer, connect: Connect, kind: str, value: str, why: str
+) -> None:
     with pytest.raises(Refused, match=why):
-        act(client, "add_to_dataset", dataset="addresses", type=kind, value=value)
+        act(connect(untouched), "add_to_dataset", dataset="addresses", type=kind, value=value)
 
 
 def test_a_data_set_that_is_not_there(client: SuricataClient) -> None:
@@ -182,7 +181,9 @@ def test_memory_caps(client: SuricataClient) -> None:
         act(client, "set_memcap", part="flow", memcap="٣mb")
 
 
-def test_rules_are_loaded_while_another_load_goes_on(client: SuricataClient, connect: Connect, suricata: SuricataServer) -> None:
+def test_rules_are_loaded_while_another_load_goes_on(
+    client: SuricataClient, connect: Connect, suricata: SuricataServer
+) -> None:
     client.ask("ruleset-reload-nonblocking")
     assert act(connect(suricata), "reload_rules").after["rules_loaded"] == 5
 

@@ -28,7 +28,8 @@ def _with_http(records: list[Record]) -> list[Record] | None:
     return records if seen == 1 else None
 
 
-def test_a_counter_is_what_the_engine_says(client: SuricataClient) -> None:
+def test_a_counter_is_what_the_engine_says(untouched: SuricataServer, connect: Connect) -> None:
+    client = connect(untouched)
     dump = client.ask("dump-counters", dict)
     own = dict(counters.flat(dump["threads"]["W#01-lo"]))
     samples = list(counters.samples(dump))
@@ -37,7 +38,8 @@ def test_a_counter_is_what_the_engine_says(client: SuricataClient) -> None:
     assert value(samples, "suricata_memcap_pressure_ratio") == dump["memcap_pressure"] / 100
 
 
-def test_a_counter_we_do_not_know_is_named(client: SuricataClient) -> None:
+def test_a_counter_we_do_not_know_is_named(untouched: SuricataServer, connect: Connect) -> None:
+    client = connect(untouched)
     dump = client.ask("dump-counters", dict)
     dump["quantum"] = {"entangled": 3, "names": ["a"], "mode": "on"}
     dump["threads"]["W#01-lo"]["decoder"]["telepathy"] = 1
@@ -49,7 +51,8 @@ def test_there_are_at_least_the_families_of_the_exporter() -> None:
     assert {one.metric for one in counters.counters()} <= Suricata.metrics().keys()
 
 
-def test_the_engine_and_its_interfaces(client: SuricataClient) -> None:
+def test_the_engine_and_its_interfaces(untouched: SuricataServer, connect: Connect) -> None:
+    client = connect(untouched)
     records = read(client, "counters") + read(client, "interfaces")
     engine = next(one for one in records if isinstance(one, Entity) and one.kind == "engine")
     assert engine.attributes["capture_mode"] == "AF_PACKET_DEV"
@@ -58,8 +61,12 @@ def test_the_engine_and_its_interfaces(client: SuricataClient) -> None:
     assert value(records, "suricata_interface_drops_total", interface="lo") == 0
 
 
-def test_memory_caps(client: SuricataClient) -> None:
-    caps = {dict(labels)["part"]: number for labels, number in values(read(client, "memcaps"), "suricata_memcap_bytes").items()}
+def test_memory_caps(untouched: SuricataServer, connect: Connect) -> None:
+    client = connect(untouched)
+    caps = {
+        dict(labels)["part"]: number
+        for labels, number in values(read(client, "memcaps"), "suricata_memcap_bytes").items()
+    }
     assert caps["flow"] == 16 << 20
     assert caps["host"] == 4 << 20
     assert "applayer-proto-http" not in caps  # it has no limit
