@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from nms_workers.errors import AuthError, ConfigError, ParseError, Refused, Skipped, TargetError, Timeout, Unreachable
 from nms_workers.records import Sample
@@ -126,6 +128,7 @@ class LogList:
                 password=settings.password.reveal() if settings.password else None,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),  # whoever runs the poll decides
             )
         return self._redis
 

@@ -56,7 +56,7 @@ def test_counters_of_other_engines() -> None:
 
 def _only_elsewhere(records: list[Record]) -> set[str]:
     here = {record.metric for record in records if hasattr(record, "metric")}
-    dump = {name: 1 for name in ELSEWHERE}
+    dump = dict.fromkeys(ELSEWHERE, 1)
     return {sample.metric for sample in counters.samples(dump | {"threads": {"W#01": dump}})} - here
 
 

@@ -16,7 +16,7 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import SuricataServer
 from tests.services.suricata.conftest import Connect, send
-from tests.services.suricata.support import act, await_true, collect, events, read, signatures, value
+from tests.services.suricata.support import await_true, collect, events, read, signatures, value
 
 ATTACK = 1000001
 
@@ -263,33 +263,50 @@ def test_a_socket_is_as_good_as_a_file(start_server: StartServer, connect: Conne
 
 
 @pytest.mark.parametrize("mode", ["list", "rpush"])
-def test_a_redis_list(  # an engine in a network namespace of its own does not reach it: the test pushes as one does
-    start_server: StartServer, connect: Connect, mode: str
-) -> None:
-    store = start_server("redis-7.0", password="")
-    client = connect(eve_list={"port": store.port, "mode": mode})
-    plain = redis.Redis(port=store.port)
-    push = plain.rpush if mode == "rpush" else plain.lpush
-    for number in range(1, 4):
-        push("suricata", _line(number, number).rstrip())
-    run = client.read_log()
-    next(run)
-    run.close()  # a run that ended early
-    assert signatures(read(client)) == [1, 2, 3]
-    push("suricata", _line(4, 4).rstrip())
-    records = read(client)
-    assert signatures(records) == [4]
-    assert value(records, "suricata_eve_backlog_records") == 0
-    assert value(records, "suricata_alerts_total", action="allowed", severity="1") == 4
-    read(client)
-    assert plain.llen("suricata:nms:reading") == 0
-    note = plain.get("suricata:nms:position")
-    plain.set("suricata:nms:position", note.replace(b'"reader":"', b'"reader":"another-host-'))
-    push("suricata", _line(5, 5).rstrip())
-    assert signatures(read(client)) == [5]
+def test_a_redis_list(start_server: StartServer, connect: Connect, tmp_path: Path, mode: str) -> None:
+    socket = tmp_path / "redis.socket"  # the network namespace of the engine does not matter to it
+    store = start_server("redis-7.0", password="", conf={"unixsocket": str(socket)})
+    log = {"filetype": "redis", "redis.server": str(socket), "redis.mode": mode, "redis.key": "suricata"}
+    server = start_server("suricata", conf={f"outputs.0.eve-log.{key}": text for key, text in log.items()})
+    assert isinstance(server, SuricataServer)
+    client = connect(server, eve_list={"port": store.port, "mode": mode})
+    send(server, *_attacks(3))
+    told = collect(client, _alerts(3))
+    assert [event.attributes["http"]["url"] for event in events(told, "alert")] == [
+        "/attack/0",
+        "/attack/1",
+        "/attack/2",
+    ]
+    assert signatures(read(client)) == []
     with pytest.raises(Refused, match="no event log to look back in"):
         client.get_alerts()
-    plain.close()
+
+
+@pytest.mark.parametrize("mode", ["list", "rpush"])
+def test_each_entry_of_a_list_is_told_once(start_server: StartServer, connect: Connect, mode: str) -> None:
+    store = start_server("redis-7.0", password="")
+    client = connect(eve_list={"port": store.port, "mode": mode})
+    with redis.Redis(port=store.port) as plain:
+        push = plain.rpush if mode == "rpush" else plain.lpush
+        for number in range(1, 4):
+            push("suricata", _line(number, number).rstrip())
+        run = client.read_log()
+        next(run)
+        run.close()  # a run that ended early
+        assert signatures(read(client)) == [1, 2, 3]
+        push("suricata", _line(4, 4).rstrip())
+        records = read(client)
+        assert signatures(records) == [4]
+        assert value(records, "suricata_eve_backlog_records") == 0
+        assert value(records, "suricata_alerts_total", action="allowed", severity="1") == 4
+        note = plain.get("suricata:nms:position")
+        plain.set("suricata:nms:position", note.replace(b'"reader":"', b'"reader":"another-host-'))
+        push("suricata", _line(5, 5).rstrip())
+        again = read(client)  # the reader of 4 is dead: nobody knows whether it was stored
+        assert signatures(again) == [4, 5]
+        assert value(again, "suricata_alerts_total", action="allowed", severity="1") == 5
+        assert signatures(read(client)) == []
+        assert plain.llen("suricata:nms:reading") == 0
 
 
 def test_a_redis_that_is_away(connect: Connect, free_port) -> None:  # type: ignore[no-untyped-def]
