@@ -13,6 +13,8 @@ from tests.servers import POSTGRES, REDIS, SERVERS, Server, ServerFailed, Server
 
 StartServer = Callable[..., Server]
 
+STORES = (*POSTGRES, *REDIS, "rabbitmq")  # that keep data and listen at a port
+
 
 def _write(server: Server) -> None:
     if server.name in POSTGRES:
@@ -39,7 +41,7 @@ def _read(server: Server) -> int:
         return int(connection.SimpleQueue("kept").get(timeout=10).payload["answer"])
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", STORES)
 def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: StartServer) -> None:
     server = start_server(name)
     _write(server)
@@ -55,7 +57,7 @@ def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: St
     assert _read(server) == 42
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", STORES)
 def test_listens_on_the_loopback_interface_only(name: str, session_server: StartServer) -> None:
     server = session_server(name)
     family = {server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))}

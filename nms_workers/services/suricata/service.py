@@ -16,6 +16,7 @@ from nms_workers.records import Entity, Event, Record, Sample
 from nms_workers.service import AddressToCutOff, Change, Service, action, poll
 from nms_workers.services.suricata import counters, rules
 from nms_workers.services.suricata.client import SuricataClient
+from nms_workers.services.suricata.ruleset import PREVIOUS
 from nms_workers.services.suricata.target import SuricataTarget
 
 Sid = Annotated[int, Field(ge=1, le=4_294_967_295)]
@@ -94,7 +95,7 @@ class Suricata(Service):
         """The event log: alerts, anomalies and drops as events; every record counted."""
         yield from client.read_log()
 
-    @action(runs_at="edge", deadline="300s")
+    @action(runs_at="edge", undo="restore_rule", deadline="300s")
     def update_rule(self, client: SuricataClient, sid: Sid, enabled: bool) -> Change:
         """Switch a rule on or off in its file, and load the rules."""
         found = [rule for rule in client.get_rules() if (rule.sid, rule.gid) == (sid, 1)]
@@ -109,6 +110,11 @@ class Suricata(Service):
         return Change(True, f"rule {sid} is switched {word}", before, before | {"enabled": enabled})
 
     @action(runs_at="edge", deadline="300s")
+    def restore_rule(self, client: SuricataClient, sid: Sid, before: dict[str, Any]) -> Change:
+        """Switch a rule as it was before `update_rule`."""
+        return self.update_rule(client, sid, enabled=before.get("enabled") is True)
+
+    @action(runs_at="edge", undo="restore_ruleset", deadline="300s")
     def upload_ruleset(self, client: SuricataClient, content: Content, name: RulesetName) -> Change:
         """Put a rule file live once the engine has tested it; the old one is kept, and put back if loading fails."""
         own = rules.parsed(content, name)
@@ -123,6 +129,21 @@ class Suricata(Service):
             return Change(changed=False, message=f"{name} was live already", before=before, after=after)
         client.ruleset.put_live(path, content)
         return Change(True, f"{name} is live with {after['enabled']} rules", before, after)
+
+    @action(runs_at="edge", deadline="300s")
+    def restore_ruleset(self, client: SuricataClient, name: RulesetName, before: dict[str, Any]) -> Change:
+        """Put the rule file of before an `upload_ruleset` live again, if it is the one that was kept."""
+        path = client.ruleset.folder / name
+        kept = path.with_name(path.name + PREVIOUS)
+        was = _about(rules.read(path) if path.exists() else "", name)
+        if was["digest"] == before.get("digest"):
+            return Change(False, f"{name} was as then already", was, was)
+        text = rules.read(kept) if before.get("digest") else ""  # there was none: an empty one has the same effect
+        wanted = _about(text, name)
+        if wanted["digest"] != before.get("digest"):
+            raise Refused(f"{kept} is not the file of then: another upload followed", hint="upload what it held")
+        client.ruleset.put_live(path, text)
+        return Change(True, f"{name} is as it was, with {wanted['enabled']} rules", was, wanted)
 
     @action(runs_at="edge", deadline="300s")
     def reload_rules(self, client: SuricataClient) -> Change:
@@ -142,7 +163,7 @@ class Suricata(Service):
         """Take a value out of a data set that rules look at."""
         return _change_dataset(client, "remove", dataset, type, value)
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", undo="remove_hostbit")
     def add_hostbit(
         self, client: SuricataClient, address: AddressToCutOff, hostbit: Name, expire: PositiveInt
     ) -> Change:
@@ -170,7 +191,7 @@ class Suricata(Service):
         after = _hostbits(client, host)
         return Change(True, f"{host} lost the bit {hostbit}", {"hostbits": before}, {"hostbits": after})
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", undo="restore_memcap")
     def set_memcap(self, client: SuricataClient, part: Name, memcap: Bytes) -> Change:
         """Set the memory that a part of the engine may use (`flow`, `64mb`), until it is started anew."""
         before = client.ask("memcap-show", dict[str, str], config=part)["value"]
@@ -178,6 +199,16 @@ class Suricata(Service):
         after = client.ask("memcap-show", dict[str, str], config=part)["value"]
         message = f"{part} may use {after}"
         return Change(before != after, message, {"memcap": before}, {"memcap": after})
+
+    @action(runs_at="edge")
+    def restore_memcap(self, client: SuricataClient, part: Name, before: dict[str, Any]) -> Change:
+        """Set the memory of a part to what it was before `set_memcap`, rounded as the engine shows it."""
+        memcap = str(before.get("memcap", ""))
+        if _bytes(memcap) is None:
+            raise Refused(
+                f"{part} had no limit that can be set: {memcap!r:.40}", hint="restart Suricata to have it back"
+            )
+        return self.set_memcap(client, part, memcap)
 
 
 _INTERFACE = {"pkts": "packets", "drop": "drops", "bypassed": "bypassed", "invalid-checksums": "invalid_checksums"}

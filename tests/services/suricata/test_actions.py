@@ -32,7 +32,7 @@ def test_a_rule_is_switched_on_and_off(suricata: SuricataServer, client: Suricat
     assert not act(client, "update_rule", sid=1000002, enabled=True).changed
     send(suricata, ["http", "/attack"])
     assert _seen(client, 1000001, 1000002)
-    assert act(client, "update_rule", sid=1000002, enabled=False).changed
+    assert act(client, "restore_rule", sid=1000002, before=on.before).changed
     assert (suricata.rules / "local.rules").read_text() == before
     assert _loaded(client) == 5
     with pytest.raises(Refused, match="no rule file holds the rule 77"):
@@ -58,6 +58,21 @@ def test_an_uploaded_ruleset_goes_live_and_the_old_one_is_kept(
     assert act(client, "upload_ruleset", content=newer, name="uploaded.rules").changed
     assert (suricata.rules / "uploaded.rules").read_text() == newer
     assert (suricata.rules / "uploaded.rules.previous").read_text() == UPLOADED
+
+
+def test_an_upload_is_taken_back(suricata: SuricataServer, client: SuricataClient) -> None:
+    first = act(client, "upload_ruleset", content=UPLOADED, name="uploaded.rules")
+    second = act(
+        client, "upload_ruleset", content=UPLOADED + UPLOADED.replace("2000001", "2000003"), name="uploaded.rules"
+    )
+    assert _loaded(client) == 7
+    assert act(client, "restore_ruleset", name="uploaded.rules", before=second.before).changed
+    assert (suricata.rules / "uploaded.rules").read_text() == UPLOADED
+    assert not act(client, "restore_ruleset", name="uploaded.rules", before=second.before).changed
+    with pytest.raises(Refused, match="not the file of then"):
+        act(client, "restore_ruleset", name="uploaded.rules", before={"digest": "another"})
+    assert act(client, "restore_ruleset", name="uploaded.rules", before=first.before).changed
+    assert _loaded(client) == 5
 
 
 def test_a_bad_ruleset_is_refused_before_it_goes_live(suricata: SuricataServer, client: SuricataClient) -> None:
@@ -173,6 +188,9 @@ def test_memory_caps(client: SuricataClient) -> None:
     assert (change.changed, change.before, change.after) == (True, {"memcap": "16mb"}, {"memcap": "32mb"})
     assert not act(client, "set_memcap", part="flow", memcap="32mb").changed
     assert value(read(client, "memcaps"), "suricata_memcap_bytes", part="flow") == 32 << 20
+    assert act(client, "restore_memcap", part="flow", before=change.before).after == {"memcap": "16mb"}
+    with pytest.raises(Refused, match="no limit that can be set"):
+        act(client, "restore_memcap", part="flow", before={"memcap": "unlimited"})
     with pytest.raises(Refused, match="Memcap value not found"):
         act(client, "set_memcap", part="nobody", memcap="32mb")
     with pytest.raises(Refused, match="less than the memory in use"):
@@ -189,4 +207,5 @@ def test_rules_are_loaded_while_another_load_goes_on(
 
 
 def test_every_action_runs_beside_its_engine() -> None:
+    assert all(one.undo in (None, *Suricata.actions()) for one in Suricata.actions().values())
     assert {one.runs_at for one in Suricata.actions().values()} == {"edge"}
