@@ -15,6 +15,8 @@ from tests.servers import POSTGRES, REDIS, SERVERS, Fail2banServer, Server, Serv
 
 StartServer = Callable[..., Server]
 
+STORES = (*POSTGRES, *REDIS, "rabbitmq")  # that keep data and listen at a port
+
 
 def _write(server: Server) -> None:
     if server.name in POSTGRES:
@@ -53,7 +55,7 @@ def _fail2ban(server: Fail2banServer, *command: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", (*STORES, "fail2ban"))
 def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: StartServer) -> None:
     server = start_server(name)
     _write(server)
@@ -69,7 +71,7 @@ def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: St
     assert _read(server) == 42
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", STORES)
 def test_listens_on_the_loopback_interface_only(name: str, session_server: StartServer) -> None:
     server = session_server(name)
     family = {server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))}
