@@ -386,6 +386,10 @@ class Source:
     install: str = "make test"
 
 
+def _by_its_tests(name: str, *_: object, **__: object) -> Server:
+    raise ServerFailed(f"{name} is started by the tests that need it, in a network namespace of their own")
+
+
 SERVERS: dict[str, Source] = {
     "postgresql-15": Source(
         PostgresServer, "/usr/lib/postgresql/15/bin/postgres", install="apt-get install postgresql-15"
@@ -404,6 +408,9 @@ SERVERS: dict[str, Source] = {
     "rabbitmq": Source(
         RabbitServer, "/usr/lib/rabbitmq/bin/rabbitmq-server", install="apt-get install rabbitmq-server"
     ),
+    "iperf3": Source(_by_its_tests, "/usr/bin/iperf3", install="apt-get install iperf3"),
+    "iproute2": Source(_by_its_tests, "/usr/sbin/tc", install="apt-get install iproute2"),
+    "user-mode-linux": Source(_by_its_tests, "/usr/bin/linux.uml", install="apt-get install user-mode-linux kmod"),
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)

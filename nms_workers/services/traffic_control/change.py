@@ -73,7 +73,7 @@ def _check(found: Found, wanted: Part) -> None:
     kind, handle = found.root
     if tree and not found.has_trunk and handle:
         raise _taken(found.name, kind, handle)
-    if wanted.emulation and not found.emulation and handle:
+    if wanted.emulation and not found.emulation and (handle or tree):
         raise _taken(found.name, kind, handle)
     if wanted.ingress and found.ingress and not found.ifb:
         raise Refused(f"{found.name} has an ingress qdisc of somebody else", hint="see `tc filter show dev IF ingress`")
@@ -86,9 +86,8 @@ def _check(found: Found, wanted: Part) -> None:
 
 
 def _taken(name: str, kind: str, handle: int) -> Refused:
-    if handle in (OURS, EMULATION):
-        held, other = ("shapes", "emulation") if handle == OURS else ("an emulated line", "shapes")
-        return Refused(f"{name} has {held}, and no room for {other} beside", hint="`clear` it first")
+    if handle in (0, OURS, EMULATION):
+        return Refused(f"{name} has no room for shapes and an emulated line at once", hint="`clear` it first")
     return Refused(
         f"the root qdisc of {name} is {kind} {handle_text(handle)}, which is somebody else's",
         hint="remove it by hand if nobody needs it: `tc qdisc del dev IF root`",
@@ -99,14 +98,14 @@ def _apply(socket: Socket, found: Found, wanted: Part) -> None:
     said = wanted.model_fields_set
     for line in found.unfinished:
         _remove_line(socket, found, line)
-    if "emulation" in said and wanted.emulation != found.emulation:
-        _emulate(socket, found, wanted.emulation)
     ingress = wanted.ingress if "ingress" in said else found.policer
     if ingress != found.policer or bool(found.ifb) != bool(ingress):
         _police(socket, found, ingress)
     rest = wanted.default_class if "default_class" in said else found.rest
     if found.has_trunk or rest or any(shape.limits for shape in wanted.shapes):
         _tree(socket, found, wanted, rest)
+    if "emulation" in said and wanted.emulation != found.emulation:
+        _emulate(socket, found, wanted.emulation)
 
 
 def _tree(socket: Socket, found: Found, wanted: Part, rest: Limits | None) -> None:

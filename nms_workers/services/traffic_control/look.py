@@ -246,7 +246,12 @@ def _ingress(socket: Socket, index: int, qdiscs: list[Message]) -> dict[str, obj
 
 def _ifb(socket: Socket, index: int) -> int:
     found = dump(lambda: socket.link("dump", ifname=ifb_name(index)))
-    return int(found[0]["index"]) if found else 0
+    if not found:
+        return 0
+    info = found[0].get_attr("IFLA_LINKINFO")
+    if info is None or info.get_attr("IFLA_INFO_KIND") != "ifb":
+        raise Refused(f"the name {ifb_name(index)} is taken by a device that is no ifb", hint="rename that device")
+    return int(found[0]["index"])
 
 
 def _leads_to(row: Message) -> int:

@@ -126,7 +126,7 @@ class Part(_Values):
 
 
 def settled_burst(rate: int, burst: int | None) -> int:
-    """Bytes as the kernel gives them back: it keeps the microseconds that the burst takes at its rate.
+    """Bytes as the kernel gives them back: it keeps the whole microseconds that the burst takes at its rate.
 
     Args:
         rate: bits per second.
@@ -139,9 +139,12 @@ def settled_burst(rate: int, burst: int | None) -> int:
     wanted = burst or max(per_second // 100, _SMALLEST_BURST)
     if wanted > per_second * _LONGEST_BURST:
         raise ValueError(f"a burst of {wanted} bytes takes longer than {_LONGEST_BURST:g} s at {rate} bit/s")
-    return burst_of(per_second, int(1_000_000 * (float(wanted) / per_second)))
+    return burst_of(per_second, math.ceil(1_000_000 * wanted / per_second))
 
 
 def burst_of(bytes_per_second: int, microseconds: int) -> int:
-    """Bytes of a burst that takes so long; rounded up, so that it takes just as long when written again."""
-    return math.ceil(microseconds * bytes_per_second / 1_000_000)
+    """The least bytes that pyroute2 turns into just so many microseconds."""
+    size = math.ceil(microseconds * bytes_per_second / 1_000_000)
+    while int(1_000_000 * (float(size) / bytes_per_second)) < microseconds:  # its division may fall just short
+        size += 1
+    return size

@@ -1,17 +1,31 @@
 """Network namespaces of the tests' own: two hosts joined by a veth pair, `left` and `right`."""
 
 import json
-import os
+import secrets
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nms_workers.services.traffic_control.client import TrafficControlClient
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 
 _LIMIT = 30.0  # seconds for one command
+
+_SEND = """
+import socket, sys
+address, port, packets, dscp = sys.argv[1], *map(int, sys.argv[2:])
+six = ":" in address
+sender = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+level, option = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if six else (socket.IPPROTO_IP, socket.IP_TOS)
+sender.setsockopt(level, option, dscp << 2)
+for _ in range(packets):
+    sender.sendto(bytes(72), (address, port))
+"""
 
 
 @dataclass(frozen=True)
@@ -21,8 +35,8 @@ class Lab:
     near: str
     far: str
 
-    near_address = "10.99.0.1"
     far_address = "10.99.0.2"
+    far_address_6 = "fd99::2"
 
     def client(self, **settings: Any) -> TrafficControlClient:
         """Our client of the near namespace."""
@@ -39,28 +53,31 @@ class Lab:
         links = json.loads(run("ip", "-netns", self.near, "-json", "link", "show"))
         return "\n".join([*shown, *sorted(link["ifname"] for link in links)])
 
-    def rate(self, *, reverse: bool = False, seconds: int = 3, dscp: int = 0, port: int = 5201) -> float:
+    def send(self, address: str, port: int, *, packets: int = 1, dscp: int = 0) -> None:
+        """UDP packets of 100 bytes from near to far."""
+        run(*inside(self.near, sys.executable, "-c", _SEND, address, str(port), str(packets), str(dscp)))
+
+    def sent(self, handle: str, name: str = "left") -> int:
+        """Packets that a class has sent, by what our client reads."""
+        return next(c.stats.packets for c in self.client().get_classes(name) if c.handle == handle)
+
+    def rate(self, *, reverse: bool = False, seconds: int = 3) -> float:
         """Megabits per second that TCP gets from near to far, or the other way, by iperf3.
 
         What the buckets and queues take at first is not counted.
         """
         server = subprocess.Popen(
-            inside(self.far, "iperf3", "--server", "--one-off", "--port", str(port), "--forceflush"),
+            inside(self.far, "iperf3", "--server", "--one-off", "--forceflush"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        assert server.stdout is not None
         try:
-            assert server.stdout is not None
             while "listening" not in (line := server.stdout.readline()):
                 assert line, "iperf3 ended before it listened"
-            more = ["--reverse"] if reverse else []
-            more += ["--dscp", str(dscp)] if dscp else []
-            said = run(
-                *inside(self.near, "iperf3", "--client", self.far_address, "--json", "--omit", "1"),
-                *("--time", str(seconds), "--port", str(port)),
-                *more,
-            )
+            client = ["iperf3", "--client", self.far_address, "--json", "--omit", "1", "--time", str(seconds)]
+            said = run(*inside(self.near, *client, *(["--reverse"] if reverse else [])))
         finally:
             server.terminate()
             server.communicate(timeout=_LIMIT)
@@ -79,18 +96,29 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def await_true(condition: Callable[[], bool], seconds: float = _LIMIT) -> None:
+    """Return when the condition is true; an AssertionError when it does not become so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
 @contextmanager
-def lab(name: str) -> Iterator[Lab]:
+def lab() -> Iterator[Lab]:
     """Two joined hosts with IPv4 and IPv6 addresses; gone afterwards."""
-    made = Lab(f"nms-{os.getpid()}-{name}-a", f"nms-{os.getpid()}-{name}-b")
+    name = f"nms-{secrets.token_hex(4)}"
+    made = Lab(f"{name}-near", f"{name}-far")
     try:
         for netns in (made.near, made.far):
             run("ip", "netns", "add", netns)
         run("ip", "-netns", made.near, "link", "add", "left", "type", "veth", "peer", "right", "netns", made.far)
-        for netns, link, address in ((made.near, "left", made.near_address), (made.far, "right", made.far_address)):
-            run("ip", "-netns", netns, "address", "add", f"{address}/24", "dev", link)
+        for netns, link, host in ((made.near, "left", 1), (made.far, "right", 2)):
+            run("ip", "-netns", netns, "address", "add", f"10.99.0.{host}/24", "dev", link)
+            run("ip", "-netns", netns, "address", "add", f"fd99::{host}/64", "dev", link, "nodad")
             run("ip", "-netns", netns, "link", "set", link, "up")
         yield made
     finally:
         for netns in (made.near, made.far):
-            subprocess.run(["ip", "netns", "delete", netns], check=False, capture_output=True, timeout=_LIMIT)
+            if Path("/var/run/netns", netns).exists():
+                run("ip", "netns", "delete", netns)
