@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nms_workers.records import Attributes
 from nms_workers.services.traffic_control.match import Match
-from nms_workers.services.traffic_control.values import Bytes, Delay, Rate, Share
+from nms_workers.services.traffic_control.values import SMALLEST_BYTES, Bytes, Delay, Rate, Share
 
 _LONGEST_BURST = 100.0  # seconds at its rate; the kernel's field holds 274
 _SMALLEST_BURST = 10_000  # bytes: a few frames
@@ -139,7 +139,9 @@ def settled_burst(rate: int, burst: int | None) -> int:
     wanted = burst or max(per_second // 100, _SMALLEST_BURST)
     if wanted > per_second * _LONGEST_BURST:
         raise ValueError(f"a burst of {wanted} bytes takes longer than {_LONGEST_BURST:g} s at {rate} bit/s")
-    return burst_of(per_second, math.ceil(1_000_000 * wanted / per_second))
+    microseconds = int(1_000_000 * (float(wanted) / per_second))
+    size = burst_of(per_second, microseconds)
+    return size if size >= SMALLEST_BYTES else burst_of(per_second, microseconds + 1)
 
 
 def burst_of(bytes_per_second: int, microseconds: int) -> int:

@@ -14,6 +14,8 @@ _UNITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "kibit": 2**10,
 
 SLOWEST, FASTEST = 8_000, 32_000_000_000  # bits per second; the kernel's field holds 2**32 bytes per second
 
+SMALLEST_BYTES = 1_600  # one full Ethernet frame
+
 
 def _bits(value: object) -> object:
     if not isinstance(value, str):
@@ -38,8 +40,8 @@ InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,1
 Rate = Annotated[int, BeforeValidator(_bits), Field(ge=SLOWEST, le=FASTEST), AfterValidator(_whole_bytes)]
 """Bits per second: `10mbit`, `1.5gbit`, or a plain number."""
 
-Bytes = Annotated[int, Field(ge=1_600, le=1_000_000_000)]
-"""At least one full Ethernet frame: a smaller bucket would never let one through."""
+Bytes = Annotated[int, Field(ge=SMALLEST_BYTES, le=1_000_000_000)]
+"""A bucket smaller than a frame would never let one through."""
 
 Delay = Annotated[float, Field(ge=0, le=60), AfterValidator(_microseconds)]
 """Seconds, in steps of a microsecond."""

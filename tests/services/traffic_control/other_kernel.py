@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 PROGRAM = "/usr/bin/linux.uml"
 _LIMIT = 170.0  # seconds
 _MODULES = (
+    "lib/crc-ccitt",
     "net/ipv6/ipv6",
     "drivers/net/veth",
     "drivers/net/ifb",
@@ -34,7 +35,7 @@ exec {python} -c 'import ctypes; ctypes.CDLL(None).reboot(0xCDEF0123)'
 
 
 def results(tests: list[Path], folder: Path) -> dict[str, str]:
-    """How each test ended on the other kernel: `passed`, or what went wrong.
+    """How each test (`module.name`) ended on the other kernel: `passed`, or what went wrong.
 
     Args:
         folder: takes what is written.
@@ -65,7 +66,7 @@ def results(tests: list[Path], folder: Path) -> dict[str, str]:
                 kernel.wait()
     assert report.exists(), f"the other kernel gave no report:\n{console.read_text(errors='replace')[-4000:]}"
     cases = ET.parse(report).iter("testcase")  # noqa: S314 - written by our own pytest
-    return {case.get("name", ""): "".join(map(_ending, case)) or "passed" for case in cases}
+    return {f"{case.get('classname')}.{case.get('name')}": "".join(map(_ending, case)) or "passed" for case in cases}
 
 
 def _ending(element: ET.Element) -> str:

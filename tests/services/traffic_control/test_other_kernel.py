@@ -15,5 +15,5 @@ def test_on_another_kernel(tmp_path: Path) -> None:
     files = [Path(inspect.getfile(module)) for module in modules]
     found = results(files, tmp_path)
     assert {name: ending for name, ending in found.items() if ending != "passed"} == {}
-    written = {name for module in modules for name in vars(module) if name.startswith("test_")}
+    written = {f"{module.__name__}.{name}" for module in modules for name in vars(module) if name.startswith("test_")}
     assert {name.partition("[")[0] for name in found} == written
