@@ -1,22 +1,26 @@
 """Traffic control of Linux: what is polled, and the actions."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from nms_workers.errors import Refused
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Entity, Record, Sample
 from nms_workers.service import Change, Service, action, poll
 from nms_workers.services.traffic_control import fields, tables
 from nms_workers.services.traffic_control.client import TrafficControlClient, interface, place
 from nms_workers.services.traffic_control.kernel import Socket
 from nms_workers.services.traffic_control.look import handle_text
 from nms_workers.services.traffic_control.match import Dscp, Match, Network, Port, Protocol
+from nms_workers.services.traffic_control.results import Interface
+from nms_workers.services.traffic_control.tables import Row
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 from nms_workers.services.traffic_control.tree import Emulation, Limits, Part, Policer, Shape
 from nms_workers.services.traffic_control.values import Bytes, Delay, InterfaceName, Rate, Share
 
+T = TypeVar("T")
 Priority = Annotated[int, Field(ge=0, le=7)]
 
 
@@ -35,17 +39,33 @@ class TrafficControl(Service):
     @poll(every="15s", enumerates=("interface",))
     def interfaces(self, client: TrafficControlClient) -> Iterator[Record]:
         """State, speed and counters of each interface."""
-        yield from client.ask(lambda socket: list(_interfaces(client, socket)))
+        read = client.ask(lambda socket: [(row, interface(row)) for row in client.links(socket)])
+        for row, one in _within(client.target.max_objects, "interface", read):
+            yield from _interface(row, one)
 
     @poll(every="15s", enumerates=("qdisc", "class"))
     def queueing(self, client: TrafficControlClient) -> Iterator[Record]:
         """Counters and parameters of each qdisc and class."""
-        yield from client.ask(lambda socket: list(_queueing(client, socket)))
+        for what, rows in client.ask(lambda socket: _queueing(client, socket)).items():
+            for row in _within(client.target.max_objects, what, rows):
+                labels = place(row)
+                name = labels["handle"] or labels["parent"]
+                yield Entity(what, f"{row.interface} {name}", labels | {"options": row.values.get("TCA_OPTIONS", {})})
+                yield from fields.samples(what, row.kind, row.values, labels)
 
     @poll(every="60s")
     def filters(self, client: TrafficControlClient) -> Iterator[Record]:
         """How many filters each qdisc has, and what their actions counted."""
-        yield from client.ask(lambda socket: list(_filters(client, socket)))
+        qdiscs, rows = client.ask(lambda socket: _filters(client, socket))
+        on = Counter((row.interface, row.values["parent"]) for row in rows)
+        for qdisc in qdiscs:
+            if handle := qdisc.values["handle"]:
+                yield Sample("traffic_control_qdisc_filters", on[qdisc.interface, handle], place(qdisc))
+        for row in _within(client.target.max_objects, "filter", rows):
+            parent, number = handle_text(row.values["parent"]), f"{row.values['info'] >> 16}/{row.values['handle']:x}"
+            for kind, values in tables.actions(row):
+                labels = {"interface": row.interface, "parent": parent, "filter": number, "kind": kind}
+                yield from fields.samples("action", kind, values, labels)
 
     @action(undo="restore", runs_at="edge", deadline="30s")
     def shape(  # noqa: PLR0913 - its arguments are what people type
@@ -155,52 +175,37 @@ def _change(name: str, done: str, states: tuple[Part, Part]) -> Change:
     return Change(changed=before != after, message=message, before=before.as_json(), after=after.as_json())
 
 
-def _interfaces(client: TrafficControlClient, socket: Socket) -> Iterator[Record]:
-    rows = client.links(socket)
-    yield from _count("interface", len(rows), client.target.max_objects)
-    for row in rows[: client.target.max_objects]:
-        one = interface(row)
-        labels = {"interface": one.name}
-        attributes = {
-            name: getattr(one, name) for name in ("index", "kind", "state", "mtu", "address", "alias", "speed")
-        }
-        yield Entity("interface", one.name, attributes)
-        yield Sample("traffic_control_interface_up", one.up, labels)
-        yield Sample("traffic_control_interface_carrier", one.carrier, labels)
-        yield Sample("traffic_control_interface_operational", one.state in ("up", "unknown"), labels)
-        if one.speed is not None:
-            yield Sample("traffic_control_interface_speed_bits_per_second", one.speed, labels)
-        yield from fields.samples("interface", row.kind, row.values, labels)
+def _interface(row: Row, one: Interface) -> Iterator[Record]:
+    labels = {"interface": one.name}
+    attributes = ("index", "kind", "state", "mtu", "address", "alias", "speed")
+    yield Entity("interface", one.name, {name: getattr(one, name) for name in attributes})
+    yield Sample("traffic_control_interface_up", one.up, labels)
+    yield Sample("traffic_control_interface_carrier", one.carrier, labels)
+    yield Sample("traffic_control_interface_operational", one.state in ("up", "unknown"), labels)
+    if one.speed is not None:
+        yield Sample("traffic_control_interface_speed_bits_per_second", one.speed, labels)
+    yield from fields.samples("interface", row.kind, row.values, labels)
 
 
-def _queueing(client: TrafficControlClient, socket: Socket) -> Iterator[Record]:
+def _queueing(client: TrafficControlClient, socket: Socket) -> dict[str, list[Row]]:
     links = client.links(socket)
-    for what, rows in (("qdisc", tables.qdiscs(socket, links)), ("class", list(tables.classes(socket, links)))):
-        yield from _count(what, len(rows), client.target.max_objects)
-        for row in rows[: client.target.max_objects]:
-            labels = place(row)
-            name = labels["handle"] or labels["parent"]
-            yield Entity(what, f"{row.interface} {name}", labels | {"options": row.values.get("TCA_OPTIONS", {})})
-            yield from fields.samples(what, row.kind, row.values, labels)
+    return {"qdisc": tables.qdiscs(socket, links), "class": list(tables.classes(socket, links))}
 
 
-def _filters(client: TrafficControlClient, socket: Socket) -> Iterator[Record]:
+def _filters(client: TrafficControlClient, socket: Socket) -> tuple[list[Row], list[Row]]:
     qdiscs = tables.qdiscs(socket, client.links(socket))
-    rows = list(tables.filters(socket, qdiscs))
-    yield from _count("filter", len(rows), client.target.max_objects)
-    for qdisc in qdiscs:
-        if qdisc.values["handle"]:
-            on = [r for r in rows if r.interface == qdisc.interface and r.values["parent"] == qdisc.values["handle"]]
-            yield Sample("traffic_control_qdisc_filters", len(on), place(qdisc))
-    for row in rows[: client.target.max_objects]:
-        place_ = {"interface": row.interface, "parent": handle_text(row.values["parent"])}
-        for kind, values in tables.actions(row):
-            labels = place_ | {"filter": f"{row.values['info'] >> 16}/{row.values['handle']:x}", "kind": kind}
-            yield from fields.samples("action", kind, values, labels)
+    return qdiscs, list(tables.filters(socket, qdiscs))
 
 
-def _count(what: str, there: int, limit: int) -> Iterator[Record]:
-    yield Sample("traffic_control_objects", there, {"object": what})
-    if there > limit:
-        message = f"there are {there} objects of the kind {what}, more than max_objects ({limit}): the rest is not read"
-        yield Event("left_out", message, severity="warning", fingerprint=f"left_out:{what}")
+def _within(limit: int, what: str, rows: list[T]) -> Iterator[T]:
+    """The first rows; whoever reads on must know that the rest is left out, or it would take it for gone.
+
+    Raises:
+        Refused: there are more.
+    """
+    yield from rows[:limit]
+    if len(rows) > limit:
+        raise Refused(
+            f"there are {len(rows)} objects of the kind {what}, more than max_objects ({limit}): the rest is not read",
+            hint="raise max_objects, or name fewer interfaces",
+        )

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 PROGRAM = "/usr/bin/linux.uml"
-_LIMIT = 170.0  # seconds
+_LIMIT = 300.0  # seconds; on an idle machine it takes about 30
 _MODULES = (
     "lib/crc-ccitt",
     "net/ipv6/ipv6",

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.errors import Refused
+from nms_workers.records import Entity, Record, Sample
 from nms_workers.services.traffic_control.service import TrafficControl
 from tests.metric_contract import never_emitted, undeclared
 from tests.services.traffic_control.conftest import Act
@@ -90,7 +91,7 @@ def test_only_the_interfaces_that_are_wanted(lab: Lab) -> None:
 
 
 def test_too_many_objects_are_cut_off_and_said(lab: Lab) -> None:
-    records = read(lab, "interfaces", max_objects=1)
-    assert len([r for r in records if isinstance(r, Entity)]) == 1
-    (event,) = [r for r in records if isinstance(r, Event)]
-    assert "there are 2 objects of the kind interface, more than max_objects (1)" in event.message
+    records: list[Record] = []
+    with pytest.raises(Refused, match=r"there are 2 objects of the kind interface, more than max_objects \(1\)"):
+        records.extend(TrafficControl.polls()["interfaces"].run(lab.client(max_objects=1)))
+    assert read(lab, "interfaces", interfaces=("left",), max_objects=1)
