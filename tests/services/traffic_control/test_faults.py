@@ -109,6 +109,17 @@ def _has_netem(lab: Lab) -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
+def test_only_linux_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(Refused, match="which only Linux has"):
+        TrafficControlClient(TrafficControlTarget()).get_interfaces()
+
+
+def test_the_library_is_loaded_when_first_used() -> None:
+    loaded = "import sys, nms_workers.services.traffic_control.service; print('pyroute2' in sys.modules)"
+    assert run(sys.executable, "-c", loaded) == "False\n"
+
+
 def test_a_device_that_goes_away_takes_its_rules_along(lab: Lab, act: Act) -> None:
     act("shape", rate="1mbit", port=80)
     run("ip", "-netns", lab.near, "link", "del", "left")

@@ -8,11 +8,21 @@ from tests.services.traffic_control.lab import Lab, await_true
 pytestmark = pytest.mark.real("iproute2", "iperf3")
 
 
+def assert_rate(lab: Lab, megabits: float, *, reverse: bool = False) -> None:
+    """TCP gets this rate within 10 %: never more, and where others starve this machine, as much in one of three tries."""
+    for _ in range(3):
+        measured = lab.rate(reverse=reverse)
+        assert measured <= megabits * 1.1
+        if measured >= megabits * 0.9:
+            return
+    pytest.fail(f"TCP got {measured:.2f} Mbit/s of {megabits}")
+
+
 def test_a_shape_of_10_mbit_gives_10_mbit_and_undo_gives_it_back(lab: Lab, act: Act) -> None:
     rules, free = lab.rules(), lab.rate()
     done = act("shape", rate="10mbit", destination=lab.far_address)
     assert done.changed
-    assert lab.rate() == pytest.approx(10, rel=0.1)
+    assert_rate(lab, 10)
     undone = act("restore", before=done.before)
     assert undone.changed
     assert lab.rules() == rules
@@ -26,7 +36,7 @@ def test_a_changed_shape_has_the_new_rate_and_undo_the_old_one(lab: Lab, act: Ac
     done = act("shape", rate="16mbit", burst=40_000, destination=lab.far_address)
     assert done.before["shapes"][0]["limits"]["rate"] == 4_000_000
     assert done.after["shapes"][0]["limits"]["rate"] == 16_000_000
-    assert lab.rate() == pytest.approx(16, rel=0.1)
+    assert_rate(lab, 16)
     act("restore", before=done.before)
     assert lab.rules() == rules
 
@@ -34,7 +44,7 @@ def test_a_changed_shape_has_the_new_rate_and_undo_the_old_one(lab: Lab, act: Ac
 def test_policing_limits_what_is_received(lab: Lab, act: Act) -> None:
     rules = lab.rules()
     done = act("police", rate="8mbit")
-    assert lab.rate(reverse=True) == pytest.approx(8, rel=0.1)
+    assert_rate(lab, 8, reverse=True)
     once = lab.rules()
     assert not act("police", rate="8mbit").changed
     assert lab.rules() == once
@@ -45,7 +55,7 @@ def test_policing_limits_what_is_received(lab: Lab, act: Act) -> None:
 
 def test_a_class_borrows_up_to_its_ceiling(lab: Lab, act: Act) -> None:
     act("shape", rate="2mbit", ceil="10mbit", destination=lab.far_address)
-    assert lab.rate() == pytest.approx(10, rel=0.1)
+    assert_rate(lab, 10)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_two_changes_and_the_first_undone(lab: Lab, act: Act) -> None:
     second = act("shape", rate="20mbit", destination=lab.far_address)
     act("restore", before=first.before)
     assert {c.handle for c in lab.client().get_classes("left")} == {"4e4d:1", "4e4d:14"}
-    assert lab.rate() == pytest.approx(20, rel=0.1)
+    assert_rate(lab, 20)
     act("restore", before=second.before)
     assert lab.rules() == rules
 
