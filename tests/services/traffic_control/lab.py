@@ -1,8 +1,10 @@
 """Network namespaces of the tests' own: two hosts joined by a veth pair, `left` and `right`."""
 
 import json
+import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nms_workers.services.traffic_control.client import TrafficControlClient
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 
+_PACKAGES = {"tc": "iproute2", "iperf3": "iperf3", "linux.uml": "user-mode-linux", "insmod": "kmod"}
 _LIMIT = 30.0  # seconds for one command
 
 _SEND = """
@@ -68,6 +73,7 @@ class Lab:
 
         What the buckets and queues take at first is not counted.
         """
+        need("iperf3")
         server = subprocess.Popen(
             inside(self.far, "iperf3", "--server", "--one-off", "--forceflush"),
             stdout=subprocess.PIPE,
@@ -84,6 +90,19 @@ class Lab:
             server.terminate()
             server.communicate(timeout=_LIMIT)
         return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e6
+
+
+def need(program: str) -> None:
+    """Skip the test where a program or the right to make namespaces is missing; `NMS_REQUIRE_REAL=1` fails it."""
+    if os.geteuid() != 0:
+        reason = "making network namespaces takes root"
+    elif shutil.which(program) is None:
+        reason = f"there is no {program}; to have it: apt-get install {_PACKAGES[program]}"
+    else:
+        return
+    if os.environ.get("NMS_REQUIRE_REAL") == "1":
+        pytest.fail(f"{reason} (NMS_REQUIRE_REAL=1 makes this a failure)", pytrace=False)
+    pytest.skip(reason)
 
 
 def inside(netns: str, *command: str) -> list[str]:
@@ -109,6 +128,7 @@ def await_true(condition: Callable[[], bool], seconds: float = _LIMIT) -> None:
 @contextmanager
 def lab() -> Iterator[Lab]:
     """Two joined hosts with IPv4 and IPv6 addresses; gone afterwards."""
+    need("tc")
     name = f"nms-{secrets.token_hex(4)}"
     made = Lab(f"{name}-near", f"{name}-far")
     try:

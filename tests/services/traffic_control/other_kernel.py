@@ -5,13 +5,15 @@ It is an ordinary process that sees this machine's files and has a network stack
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-PROGRAM = "/usr/bin/linux.uml"
+from tests.services.traffic_control.lab import need
+
 _LIMIT = 300.0  # seconds; on an idle machine it takes about 30
 _MODULES = (
     "lib/crc-ccitt",
@@ -40,6 +42,8 @@ def results(tests: list[Path], folder: Path) -> dict[str, str]:
     Args:
         folder: takes what is written.
     """
+    for program in ("linux.uml", "insmod"):
+        need(program)
     root = Path(__file__).parents[3]
     report, init, console = folder / "report.xml", folder / "init", folder / "console.log"
     words = {"root": root, "report": report, "python": sys.executable}
@@ -51,7 +55,7 @@ def results(tests: list[Path], folder: Path) -> dict[str, str]:
     options = ["rootfstype=hostfs", "root=/dev/root", "rw", "mem=512M", f"init={init}", f"umid=nms-{os.getpid()}"]
     with console.open("wb") as log:
         kernel = subprocess.Popen(
-            [PROGRAM, *options, "con=null", "con0=null,fd:1"],
+            [shutil.which("linux.uml") or "", *options, "con=null", "con0=null,fd:1"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -11,8 +11,6 @@ from tests.metric_contract import never_emitted, undeclared
 from tests.services.traffic_control.conftest import Act
 from tests.services.traffic_control.lab import Lab, await_true, run
 
-pytestmark = pytest.mark.real("iproute2")
-
 _KINDS = ("fq_codel", "codel", "netem", "police")
 NEEDS_OTHER_KERNEL = {  # that these are emitted is shown in `in_other_kernel.py`
     name for name in TrafficControl.metrics() if name.startswith(tuple(f"traffic_control_{kind}_" for kind in _KINDS))

@@ -17,8 +17,6 @@ from nms_workers.transport.deadline import deadline
 from tests.services.traffic_control.conftest import Act
 from tests.services.traffic_control.lab import Lab, inside, run
 
-pytestmark = pytest.mark.real("iproute2")
-
 # what a worker without a capability meets; the outcome as JSON
 _ATTEMPT = """
 import json, sys

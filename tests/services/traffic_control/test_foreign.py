@@ -6,8 +6,6 @@ from nms_workers.errors import Refused
 from tests.services.traffic_control.conftest import Act
 from tests.services.traffic_control.lab import Lab, run
 
-pytestmark = pytest.mark.real("iproute2")
-
 
 def test_a_root_qdisc_of_somebody_else_is_left_alone(lab: Lab, act: Act) -> None:
     lab.tc("qdisc", "add", "dev", "left", "root", "handle", "1:", "htb", "default", "10")

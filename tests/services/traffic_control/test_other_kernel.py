@@ -8,7 +8,6 @@ from tests.services.traffic_control import in_other_kernel
 from tests.services.traffic_control.other_kernel import results
 
 
-@pytest.mark.real("user-mode-linux", "iproute2")
 @pytest.mark.timeout(360)
 def test_on_another_kernel(tmp_path: Path) -> None:
     found = results([Path(in_other_kernel.__file__)], tmp_path)

@@ -5,11 +5,9 @@ import pytest
 from tests.services.traffic_control.conftest import Act
 from tests.services.traffic_control.lab import Lab, await_true
 
-pytestmark = pytest.mark.real("iproute2", "iperf3")
-
 
 def assert_rate(lab: Lab, megabits: float, *, reverse: bool = False) -> None:
-    """TCP gets this rate within 10 %: never more, and where others starve this machine, as much in one of three tries."""
+    """TCP gets this rate within 10 %: never more; on a starved machine, as much in one of three tries."""
     for _ in range(3):
         measured = lab.rate(reverse=reverse)
         assert measured <= megabits * 1.1
