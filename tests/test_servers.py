@@ -55,7 +55,7 @@ def _fail2ban(server: Fail2banServer, *command: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
 
 
-@pytest.mark.parametrize("name", (*STORES, "fail2ban"))
+@pytest.mark.parametrize("name", [*STORES, "fail2ban"])
 def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: StartServer) -> None:
     server = start_server(name)
     _write(server)
