@@ -385,10 +385,12 @@ class Gns3Server(Server):
     """GNS3, with stand-ins for the programs that make its nodes: uBridge carries nothing, VPCS only greets.
 
     Settings: https://docs.gns3.com/docs/using-gns3/administration/gns3-server-configuration-file/, as `Section.key`, or
-    `key` alone in the section Server. `standins=False` goes without the stand-ins, as on a fresh machine.
+    `key` alone in the section Server. `standins` names those that are there.
     """
 
-    def __init__(self, name: str, folder: Path, program: Path, conf: Conf, *, standins: bool = True) -> None:
+    def __init__(
+        self, name: str, folder: Path, program: Path, conf: Conf, *, standins: Sequence[str] = ("ubridge", "vpcs")
+    ) -> None:
         self.user, self.password, self.dbname = "admin", PASSWORD, ""
         self.version = name.removeprefix("gns3-")
         self._standins = standins
@@ -446,9 +448,9 @@ class Gns3Server(Server):
         }
 
     def _program(self, name: str) -> Path:
-        """A stand-in as an executable of its own."""
+        """Where a stand-in is, or would be, as an executable of its own."""
         path = self.folder / "bin" / name
-        if self._standins:
+        if name in self._standins:
             path.parent.mkdir(exist_ok=True)
             source = Path(__file__).parent / "services" / "gns3" / "standins" / f"{name}.py"
             path.write_text(f"#!{sys.executable}\n{source.read_text()}")

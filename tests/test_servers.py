@@ -9,7 +9,8 @@ import pytest
 import redis
 from kombu import Connection
 
-from tests.servers import POSTGRES, REDIS, SERVERS, Server, ServerFailed, ServerMissing, create, program
+from tests.servers import GNS3, POSTGRES, REDIS, SERVERS, Server, ServerFailed, ServerMissing, create, program
+from tests.services.gns3.support import Plain
 
 StartServer = Callable[..., Server]
 
@@ -21,6 +22,8 @@ def _write(server: Server) -> None:
     elif server.name in REDIS:
         with redis.Redis.from_url(server.url) as client:
             client.set("kept", 42)
+    elif server.name in GNS3:
+        Plain(server).ask("POST", "/projects", {"name": "answer-42"})
     else:
         with Connection(server.url) as connection:
             connection.SimpleQueue("kept").put({"answer": 42}, delivery_mode=2)
@@ -35,6 +38,8 @@ def _read(server: Server) -> int:
     if server.name in REDIS:
         with redis.Redis.from_url(server.url) as client:
             return int(client.get("kept"))
+    if server.name in GNS3:
+        return int(Plain(server).ask("GET", "/projects")[0]["name"].removeprefix("answer-"))
     with Connection(server.url) as connection:
         return int(connection.SimpleQueue("kept").get(timeout=10).payload["answer"])
 

@@ -28,6 +28,7 @@ _LOGIN_HINT = "check username and password in the target's settings"
 _HINTS = (
     ("dynamips", "install Dynamips on the compute and set dynamips_path there, or use a node type that needs none"),
     ("ubridge", "install uBridge on the compute, set ubridge_path there, and let it capture (setcap)"),
+    ("could not start", "look at the log of the node, in its directory on the compute"),
     ("vpcs", "install VPCS 0.6.1 or later on the compute and set vpcs_path there"),
     ("virbr0", "a NAT node needs libvirt's default network on the compute"),
     ("docker", "Docker must run on the compute, and the GNS3 user must be in its group"),

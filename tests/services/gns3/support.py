@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 
@@ -17,6 +17,8 @@ _SECONDS = 30.0
 
 class Plain:
     """The server's own API without our code."""
+
+    _tokens: ClassVar[dict[str, str]] = {}  # by server: GNS3 takes its time over a password
 
     def __init__(self, server: Server) -> None:
         self.api = int(server.name.removeprefix("gns3-")[0])
@@ -35,10 +37,12 @@ class Plain:
         return answer.json() if answer.content else None
 
     def token(self) -> str:
-        """A token of version 3."""
+        """A token of version 3, the same for all tests of a server."""
+        if self._base in self._tokens:
+            return self._tokens[self._base]
         login = {"username": self._user, "password": self._password}
         answer = requests.post(f"{self._base}/access/users/authenticate", json=login, timeout=_SECONDS)
-        return str(answer.json()["access_token"])
+        return self._tokens.setdefault(self._base, str(answer.json()["access_token"]))
 
     def project(self, name: str) -> dict[str, Any]:
         """The one project of this name."""

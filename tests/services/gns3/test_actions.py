@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nms_workers.errors import Refused
+from nms_workers.services.gns3 import nodes
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.service import Gns3
 from nms_workers.services.gns3.session import NotThere
@@ -90,8 +91,8 @@ def test_a_node_that_cannot_be_made(client: Gns3Client, plain: Plain, how: dict[
 
 
 def test_many_nodes_start_one_after_the_other(client: Gns3Client, plain: Plain) -> None:
-    nodes = [{"name": f"PC{i}", "node_type": "vpcs"} for i in range(3)]
-    act(client, "build_topology", project="lab", nodes=nodes)
+    three = [{"name": f"PC{i}", "node_type": "vpcs"} for i in range(3)]
+    act(client, "build_topology", project="lab", nodes=three)
     act(client, "start_node", project="lab", nodes=["PC1"])
 
     began = time.monotonic()
@@ -105,14 +106,22 @@ def test_many_nodes_start_one_after_the_other(client: Gns3Client, plain: Plain) 
     assert set(plain.states("lab").values()) == {"stopped"}
 
 
-def test_a_node_that_ends_at_once_is_no_success(connect: Connect, client: Gns3Client, plain: Plain) -> None:
-    act(client, "create_project", project="lab")
-    crash = {"startup_script": "# crash\n"}
-    act(client, "create_node", project="lab", node="PC1", node_type="vpcs", properties=crash)
-    hasty = connect(**client.target.model_dump() | {"settle": 1})
-    with pytest.raises(Refused, match="it is not so that PC1 is started"):
-        act(hasty, "start_node", project="lab", nodes=["PC1"])
-    assert plain.states("lab") == {"PC1": "stopped"}
+def test_a_command_that_has_no_effect_is_no_success(connect: Connect, client: Gns3Client, plain: Plain) -> None:
+    """GNS3 itself says yes when a VPCS is to be suspended, and does nothing."""
+    two_linked(client)
+    act(client, "start_node", project="lab", nodes=["PC1"])
+    hasty = connect(**client.target.model_dump() | {"settle": 0.5})
+    with pytest.raises(Refused, match=r"0\.5 s later it is not so that PC1 is suspended"):
+        list(nodes.bring(hasty, hasty.get_project("lab"), [hasty.get_node("lab", "PC1")], nodes.SUSPEND, 0))
+    assert plain.states("lab")["PC1"] == "started"
+
+
+def test_a_start_that_fails_names_what_was_done_before(client: Gns3Client, plain: Plain) -> None:
+    crash = {"name": "PC2", "node_type": "vpcs", "properties": {"startup_script": "# broken\n"}}
+    act(client, "build_topology", project="lab", nodes=[{"name": "PC1", "node_type": "vpcs"}, crash])
+    with pytest.raises(Refused, match=r"VPCS.*; 1 of 2 nodes were started before"):
+        act(client, "start_node", project="lab", nodes=["PC1", "PC2"], stagger=0)
+    assert plain.states("lab") == {"PC1": "started", "PC2": "stopped"}
 
 
 def test_what_a_node_cannot_do_is_refused_when_named_and_left_out_otherwise(client: Gns3Client, plain: Plain) -> None:
@@ -177,7 +186,7 @@ def test_a_capture(client: Gns3Client, plain: Plain) -> None:
 def test_a_snapshot_brings_back_what_was_there(client: Gns3Client, plain: Plain) -> None:
     two_linked(client)
     act(client, "start_node", project="lab", stagger=0)
-    with pytest.raises(Refused, match="must be stopped.*stop_node first"):
+    with pytest.raises(Refused, match=r"must be stopped.*stop_node first"):
         act(client, "create_snapshot", project="lab", snapshot="before change")
     act(client, "stop_node", project="lab")
     twice(client, "create_snapshot", project="lab", snapshot="before change")
@@ -187,7 +196,7 @@ def test_a_snapshot_brings_back_what_was_there(client: Gns3Client, plain: Plain)
     change = act(client, "restore_snapshot", project="lab", snapshot="before change")
     assert (change.before, change.after) == ({"nodes": 1, "links": 0}, {"nodes": 2, "links": 1})
     assert set(plain.states("lab")) == {"PC1", "PC2"}
-    with pytest.raises(NotThere, match="no snapshot 'other'.*before change"):
+    with pytest.raises(NotThere, match=r"no snapshot 'other'.*before change"):
         act(client, "restore_snapshot", project="lab", snapshot="other")
 
 
@@ -209,13 +218,19 @@ def test_a_closed_project_takes_no_change(client: Gns3Client) -> None:
 
 
 @pytest.mark.parametrize("name", GNS3)
-def test_a_missing_program_is_explained(name: str, start_server: StartServer, connect: Connect) -> None:
-    client = connect(start_server(name, standins=False))
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [((), r"VPCS program.*not accessible \(install VPCS"), (("vpcs",), r"uBridge is not available.*\(install uBridge")],
+)
+def test_a_missing_program_is_explained(
+    name: str, there: tuple[str, ...], why: str, start_server: StartServer, connect: Connect
+) -> None:
+    client = connect(start_server(name, standins=there))
     act(client, "create_project", project="lab")
     with pytest.raises(Refused, match=r"Could not find Dynamips \(install Dynamips"):
         act(client, "create_node", project="lab", node="SW1", node_type="ethernet_switch")
     act(client, "create_node", project="lab", node="PC1", node_type="vpcs")
-    with pytest.raises(Refused, match=r"uBridge is not available.*\(install uBridge"):
+    with pytest.raises(Refused, match=why):
         act(client, "start_node", project="lab", nodes=["PC1"])
     assert client.get_node("lab", "PC1").status == "stopped"
 

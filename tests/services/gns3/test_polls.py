@@ -42,7 +42,7 @@ def test_a_compute_that_is_away_fires(
     if server.name == "gns3-2.2":
         await_true(lambda: client.get_computes()[0].memory_usage_percent is not None)
         told: list[Record] = []
-        with pytest.raises(Refused, match="Cannot connect to compute 'away'.*bring the compute back"):
+        with pytest.raises(Refused, match=r"Cannot connect to compute 'away'.*bring the compute back"):
             told.extend(Gns3.polls()["statistics"].run(client))
         assert value(told, "gns3_compute_memory_usage_ratio", compute="local") > 0
     else:

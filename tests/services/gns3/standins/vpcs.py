@@ -1,10 +1,12 @@
 """Stands in for VPCS where there is none: `-v` tells a version, `-p PORT` greets on the console until it is ended.
 
-A start script whose first line is `# crash` makes it end at once, as a broken one does.
+The first line of the start script may ask for trouble: `# slow 2` tells the version only after 2 seconds, as on a busy
+machine, `# broken` tells none.
 """
 
 import socket
 import sys
+import time
 from pathlib import Path
 
 
@@ -19,11 +21,19 @@ def serve(port: int) -> None:
                     connection.sendall(b"VPCS> ")
 
 
+def tell_version() -> None:
+    """As the start script of the working directory asks for."""
+    script = Path("startup.vpc")
+    words = script.read_text().split()[:3] if script.exists() else []
+    if words[:2] == ["#", "broken"]:
+        sys.exit("this VPCS is broken")
+    if words[:2] == ["#", "slow"]:
+        time.sleep(float(words[2]))
+    print("Welcome to Virtual PC Simulator, version 0.8.3")
+
+
 if __name__ == "__main__":
     if "-v" in sys.argv:
-        print("Welcome to Virtual PC Simulator, version 0.8.3")
+        tell_version()
     else:
-        script = Path("startup.vpc")
-        if script.exists() and script.read_text().startswith("# crash"):
-            sys.exit(3)
         serve(int(sys.argv[sys.argv.index("-p") + 1]))
