@@ -442,7 +442,6 @@ class Gns3Server(Server):
         secrets.mkdir(exist_ok=True)  # it ends without
         return {
             "secrets_dir": str(secrets),
-            "Controller.jwt_secret_key": "0123456789abcdef" * 4,
             "Controller.default_admin_username": self.user,
             "Controller.default_admin_password": self.password,
         }
