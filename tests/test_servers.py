@@ -11,11 +11,23 @@ import pytest
 import redis
 from kombu import Connection
 
-from tests.servers import POSTGRES, REDIS, SERVERS, Fail2banServer, Server, ServerFailed, ServerMissing, create, program
+from tests.servers import (
+    GNS3,
+    POSTGRES,
+    REDIS,
+    SERVERS,
+    Fail2banServer,
+    Server,
+    ServerFailed,
+    ServerMissing,
+    create,
+    program,
+)
+from tests.services.gns3.support import Plain
 
 StartServer = Callable[..., Server]
 
-STORES = (*POSTGRES, *REDIS, "rabbitmq")  # that keep data and listen at a port
+STORES = (*POSTGRES, *REDIS, "rabbitmq", *GNS3)  # that keep data and listen at a port
 
 
 def _write(server: Server) -> None:
@@ -27,6 +39,8 @@ def _write(server: Server) -> None:
             client.set("kept", 42)
     elif isinstance(server, Fail2banServer):
         _fail2ban(server, "set", "nms", "banip", "192.0.2.42")
+    elif server.name in GNS3:
+        Plain(server).ask("POST", "/projects", {"name": "answer-42"})
     else:
         with Connection(server.url) as connection:
             connection.SimpleQueue("kept").put({"answer": 42}, delivery_mode=2)
@@ -46,6 +60,8 @@ def _read(server: Server) -> int:
         while not (banned := _fail2ban(server, "get", "nms", "banip").strip()):
             assert time.monotonic() < end, "the ban did not come back"
         return int(banned.rpartition(".")[2])
+    if server.name in GNS3:
+        return int(Plain(server).ask("GET", "/projects")[0]["name"].removeprefix("answer-"))
     with Connection(server.url) as connection:
         return int(connection.SimpleQueue("kept").get(timeout=10).payload["answer"])
 
