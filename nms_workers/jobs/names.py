@@ -29,7 +29,7 @@ class Names:
         self._last: LRUCache[str, Addresses] = LRUCache(LONGEST_LIST)
 
     def addresses(self, names: Iterable[str], limit: float) -> dict[str, Addresses | None]:
-        """The addresses of each name: none when there is no such name.
+        """The addresses of each name: none when there is no such name. An address is its own name.
 
         Args:
             limit: seconds all of this may take.
@@ -39,12 +39,21 @@ class Names:
         """
         wanted = list(dict.fromkeys(names))[:LONGEST_LIST]
         asked = [name for name in wanted if name not in self._fresh and name not in self._silent]
-        for name, found in _ask(asked, limit).items():
+        literal = {name: found for name in asked if (found := _literal(name))}
+        answered = _ask([name for name in asked if name not in literal], limit)
+        for name, found in (literal | answered).items():
             self._fresh[name] = self._last[name] = found
         for name in asked:
             if name not in self._fresh:
                 self._silent[name] = True
         return {name: self._fresh.get(name, self._last.get(name)) for name in wanted}
+
+
+def _literal(text: str) -> Addresses:
+    try:
+        return frozenset((ip_address(text),))
+    except ValueError:
+        return frozenset()
 
 
 def _ask(names: list[str], limit: float) -> dict[str, Addresses]:
