@@ -10,10 +10,11 @@ from nms_workers.settings import Window
 
 def is_open(window: Window, at: datetime) -> bool:
     """Whether the window is open at this moment, which is aware of its time zone."""
-    opened = next_opening(window, at - timedelta(seconds=window.lasts or 0))
+    at = at.astimezone(UTC)  # between times of one zone Python compares wall clocks, and those go back in autumn
     if window.since and window.until:
-        return window.since <= at < window.until
-    return opened is not None and opened <= at
+        return window.since.astimezone(UTC) <= at < window.until.astimezone(UTC)
+    opened = next_opening(window, at - timedelta(seconds=window.lasts or 0))
+    return opened is not None and opened.astimezone(UTC) <= at
 
 
 def next_opening(window: Window, after: datetime) -> datetime | None:
@@ -22,8 +23,8 @@ def next_opening(window: Window, after: datetime) -> datetime | None:
     A time that daylight saving leaves out comes when the clocks have been put forward; one that comes twice opens
     the window the first time, unless the hour is a `*`.
     """
+    after = after.astimezone(UTC)
     if window.cron is None:
-        return window.since if window.since and window.since > after else None
-    # From one second on, and compared in UTC: within one zone Python compares wall clocks, and those go back in autumn.
-    local = after.astimezone(ZoneInfo(window.zone))
-    return next((one for one in CronSim(window.cron, local) if one.astimezone(UTC) > after), None)
+        return window.since if window.since and window.since.astimezone(UTC) > after else None
+    times = CronSim(window.cron, after.astimezone(ZoneInfo(window.zone)))
+    return next((one for one in times if one.astimezone(UTC) > after), None)

@@ -41,11 +41,10 @@ def ask(connection: Connection) -> Ask:
     def look(
         action: str, *, guards: dict[str, Any] | None = None, wish: dict[str, Any] | None = None, **arguments: object
     ) -> str | None:
-        wanted = Wish(**({"service": "fence", "action": action, "target": "gate", "requested_by": "ada"} | (wish or {})
-                         | {"arguments": arguments}))  # fmt: skip
+        wanted = {"service": "fence", "action": action, "target": "gate", "requested_by": "ada", "arguments": arguments}
         given = {name: value for name, value in arguments.items() if name != "confirm"}
         settings = Settings(guards=Guards.model_validate(guards or {}))
-        return refusal(connection, settings, wanted, Fence.actions()[action], given)
+        return refusal(connection, settings, Wish(**(wanted | (wish or {}))), Fence.actions()[action], given)
 
     return look
 
