@@ -179,7 +179,7 @@ class Window(Section):
 def _check_cron(cron: str, zone: str) -> None:
     try:
         place = ZoneInfo(zone)
-    except (ValueError, OSError):
+    except (ValueError, KeyError, OSError):
         raise ValueError(f"there is no time zone {zone!r}: write one as Europe/Berlin") from None
     try:
         comes = len(cron.split()) == 5 and next(CronSim(cron, datetime.now(UTC).astimezone(place)), None)

@@ -123,7 +123,7 @@ def _action_task(app: Celery, kind: str, action: str, declared: Action) -> None:
 def desk_of(app: Celery) -> Desk:
     """What it takes to deal with jobs in this process."""
     here = runtime()
-    return Desk(here.engine, here.settings, lambda job: publish_job(app, job))
+    return Desk(here.engine, here.settings_now(), lambda job: publish_job(app, job))
 
 
 def _client_of(job: Job) -> Client:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from nms_workers.errors import NmsError
 from nms_workers.jobs.cut_off import cut_off
 from nms_workers.jobs.protected import hit, protected
 from nms_workers.jobs.rates import wait
@@ -40,7 +41,6 @@ def refusal(
 
     Raises:
         Refused: the arguments do not fit the action.
-        NmsError: what is protected cannot be found out now; nothing may run on a guess.
         sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away.
     """
     case = _Case(connection, settings, wish, declared, declared.validate(arguments))
@@ -134,7 +134,10 @@ def _too_wide(case: _Case) -> str | None:
 
 
 def _protected(case: _Case) -> str | None:
-    everything = list(protected(case.connection, case.settings)) if case.cut_off else []
+    try:
+        everything = list(protected(case.connection, case.settings)) if case.cut_off else []
+    except NmsError as exc:  # what is protected cannot be told now: nothing is cut off on a guess
+        return str(exc)
     for network in case.cut_off:
         touched = list(islice(hit(network, everything), NAMED + 1))
         if touched:

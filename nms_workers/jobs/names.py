@@ -1,20 +1,24 @@
 """The addresses of host names, found with a time limit and kept for a while: a dead name server holds up no job."""
 
+import logging
 import socket
 import time
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 from cachetools import LRUCache, TTLCache
+
+log = logging.getLogger(__name__)
 
 Addresses = frozenset[IPv4Address | IPv6Address]
 
 KEPT = 60.0  # seconds an answer is good for
 FORGIVEN = 10.0  # seconds a name server that did not answer is not asked again
-AT_ONCE = 16
+AT_ONCE = 128  # names: so many that no name server knows do not stand in the way of one that is in /etc/hosts
 LONGEST_LIST = 10_000  # names
+TOLD = 20  # names that one line of the log holds
 
 
 class Names:
@@ -24,6 +28,7 @@ class Names:
     """
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._fresh: TTLCache[str, Addresses] = TTLCache(LONGEST_LIST, KEPT)
         self._silent: TTLCache[str, bool] = TTLCache(LONGEST_LIST, FORGIVEN)
         self._last: LRUCache[str, Addresses] = LRUCache(LONGEST_LIST)
@@ -38,15 +43,19 @@ class Names:
             by name; where no name server answered in time the last addresses known, or None.
         """
         wanted = list(dict.fromkeys(names))[:LONGEST_LIST]
-        asked = [name for name in wanted if name not in self._fresh and name not in self._silent]
-        literal = {name: found for name in asked if (found := _literal(name))}
-        answered = _ask([name for name in asked if name not in literal], limit)
-        for name, found in (literal | answered).items():
-            self._fresh[name] = self._last[name] = found
-        for name in asked:
-            if name not in self._fresh:
-                self._silent[name] = True
-        return {name: self._fresh.get(name, self._last.get(name)) for name in wanted}
+        with self._lock:
+            asked = [name for name in wanted if name not in self._fresh and name not in self._silent]
+        literal = {name: address for name in asked if (address := _literal(name))}
+        answers = literal | _ask([name for name in asked if name not in literal], limit)
+        unknown = [name for name in asked if name not in answers]
+        with self._lock:
+            self._fresh.update(answers)
+            self._last.update(answers)
+            self._silent.update(dict.fromkeys(unknown, True))
+            found = {name: self._fresh.get(name, self._last.get(name)) for name in wanted}
+        if unknown:
+            log.warning("no name server said in time where these are: %s", ", ".join(unknown[:TOLD]))
+        return found
 
 
 def _literal(text: str) -> Addresses:

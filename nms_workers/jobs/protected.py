@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
@@ -98,7 +99,7 @@ def _interfaces(_: Connection, __: Settings) -> Iterable[Protected]:
     return _own_addresses()
 
 
-@cached(TTLCache(1, HOST_KEPT))
+@cached(TTLCache(1, HOST_KEPT), lock=Lock())
 def _own_addresses() -> list[Protected]:
     return [
         one
@@ -113,7 +114,7 @@ def _gateways(_: Connection, __: Settings) -> Iterable[Protected]:
     return _default_gateways()
 
 
-@cached(TTLCache(1, HOST_KEPT))
+@cached(TTLCache(1, HOST_KEPT), lock=Lock())
 def _default_gateways() -> list[Protected]:
     """Of every routing table and every path. `/proc/net/route` knows the main table and one path only."""
     if not sys.platform.startswith("linux"):
@@ -159,8 +160,7 @@ def _fleet(_: Connection, settings: Settings) -> Iterator[Protected]:
 
 def _targets(connection: Connection, _: Settings) -> Iterator[Protected]:
     for host, whose, addresses in _resolved(_target_hosts(connection)):
-        if addresses is None:  # a target that is down may be the very reason for the action: it must not stop it
-            log.warning("the address of %s, %s, cannot be found: it is not protected", host, whose)
+        # One that nobody knows the address of stops nothing: with the name server down, cutting off may be the remedy.
         yield from (Protected(ip_network(address), f"{whose} ({host})") for address in addresses or ())
 
 
@@ -221,22 +221,22 @@ def _is_address(text: str) -> bool:
     return True
 
 
-_known_targets: TTLCache[object, list[tuple[str, str]]] = TTLCache(4, TARGETS_KEPT)
-
-
 def _target_hosts(connection: Connection) -> list[tuple[str, str]]:
     """Each host that a target's settings name, and whose it is."""
     there = targets.c.state.in_(("active", "paused"))
     version = connection.execute(select(func.count(), func.max(targets.c.updated_at)).where(there)).one()
-    key = (connection.engine.url, *version)
-    if key not in _known_targets:
-        rows = connection.execute(select(targets.c.service, targets.c.name, targets.c.settings).where(there)).all()
-        _known_targets[key] = [
-            (host, f"the target {row.service}/{row.name}")
-            for row in rows
-            for host in dict.fromkeys(_settings_hosts(row.service, row.settings))
-        ]
-    return _known_targets[key]
+    return _hosts_of_targets(connection, tuple(version))
+
+
+@cached(TTLCache(4, TARGETS_KEPT), key=lambda connection, version: (connection.engine.url, version), lock=Lock())
+def _hosts_of_targets(connection: Connection, _: tuple[object, ...]) -> list[tuple[str, str]]:
+    there = targets.c.state.in_(("active", "paused"))
+    rows = connection.execute(select(targets.c.service, targets.c.name, targets.c.settings).where(there))
+    return [
+        (host, f"the target {row.service}/{row.name}")
+        for row in rows
+        for host in dict.fromkeys(_settings_hosts(row.service, row.settings))
+    ]
 
 
 def _settings_hosts(service_name: str, settings: Mapping[str, object]) -> Iterator[str]:

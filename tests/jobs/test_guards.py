@@ -10,7 +10,7 @@ import pytest
 import redis
 from sqlalchemy import Connection, Engine, text
 
-from nms_workers.errors import NmsError, Refused
+from nms_workers.errors import Refused
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.targets import sync
 from nms_workers.jobs.guards import GUARDS, refusal
@@ -233,9 +233,10 @@ def test_where_the_fleet_s_stores_are_is_found(ask: Ask, monkeypatch: pytest.Mon
 
 def test_a_store_whose_address_cannot_be_found_stops_what_cuts_off(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMS_REDIS_URL", "redis://:secret@nowhere.invalid:6379/0")
-    with pytest.raises(NmsError, match=r"nowhere\.invalid, Redis of the fleet, cannot be found") as told:
-        ask("ban", address=FINE)
-    assert "secret" not in str(told.value)
+    told = ask("ban", address=FINE)
+    assert told is not None
+    assert "the address of nowhere.invalid, Redis of the fleet, cannot be found" in told
+    assert "secret" not in told
     assert ask("unban", address=FINE) is None
 
 

@@ -41,7 +41,7 @@ server.bind(("127.0.0.9", 53))  # it swallows every question
 names, told = Names(), []
 for limit in (1.5, 1.5):
     began = time.monotonic()
-    found = names.addresses(["mail.example.org", "localhost", *(f"n{n}.example.org" for n in range(200))], limit)
+    found = names.addresses(["mail.example.org", *(f"n{n}.example.org" for n in range(100)), "localhost"], limit)
     told.append([time.monotonic() - began, found["mail.example.org"], sorted(map(str, found["localhost"] or ()))])
 print(json.dumps(told))
 """
@@ -109,7 +109,7 @@ def test_a_host_without_routes_has_no_gateway(tmp_path: Path) -> None:
 
 
 def test_a_name_server_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
-    """200 names take no longer than one, and are not asked for again at once."""
+    """100 names take no longer than one, stand in nobody's way, and are not asked for again at once."""
     told = elsewhere(tmp_path, "", SLOW, "nameserver 127.0.0.9\n")
     assert isinstance(told, list)
     (first, unknown, local), (second, still_unknown, _) = told
