@@ -15,7 +15,7 @@ from nms_workers.errors import NmsError
 from nms_workers.jobs.cut_off import cut_off
 from nms_workers.jobs.protected import hit, protected
 from nms_workers.jobs.rates import wait
-from nms_workers.jobs.reach import Network, reach
+from nms_workers.jobs.reach import Network, reach, written
 from nms_workers.jobs.windows import is_open, next_opening
 from nms_workers.jobs.wish import Wish
 from nms_workers.service import Action
@@ -142,7 +142,7 @@ def _protected(case: _Case) -> str | None:
         touched = list(islice(hit(network, everything), NAMED + 1))
         if touched:
             more = "; and more" if len(touched) > NAMED else ""
-            return f"{network} would cut off {'; '.join(map(str, touched[:NAMED]))}{more}"
+            return f"{written(network)} would cut off {'; '.join(map(str, touched[:NAMED]))}{more}"
     return None
 
 
@@ -154,8 +154,8 @@ def _too_often(case: _Case) -> str | None:
         seconds = wait(case.connection, limit, wish.service, wish.action, wish.requested_by)
         if seconds is not None:
             who = repr(wish.requested_by) if limit.per == "requester" else "this action"
-            most = f"{limit.jobs} jobs in {limit.within:g} s are the most"
-            return f"{most} for {who} (guards.limits); there is room again in {math.ceil(seconds)} s"
+            most = f"{who} may have {limit.jobs} in {limit.within:g} s (guards.limits)"
+            return f"{most}; there is room again in {math.ceil(seconds)} s"
     return None
 
 

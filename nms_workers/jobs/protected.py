@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, select
 
 from nms_workers.errors import ConfigError, NmsError
 from nms_workers.jobs.names import Addresses, Names
-from nms_workers.jobs.reach import Network, meet, reach
+from nms_workers.jobs.reach import Network, meet, reach, written
 from nms_workers.service import service, services
 from nms_workers.settings import Settings
 from nms_workers.store.schema import targets
@@ -67,9 +67,7 @@ class Protected:
         return tuple(reach(self.network))
 
     def __str__(self) -> str:
-        network = self.network
-        text = str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
-        return f"{text}, {self.whose}"
+        return f"{written(self.network)}, {self.whose}"
 
 
 def hit(cut: Network, protected: Iterable[Protected]) -> Iterator[Protected]:

@@ -45,3 +45,8 @@ def meet(one: Network, other: Network) -> bool:
     if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
         return one.overlaps(other)
     return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def written(network: Network) -> str:
+    """A single address without its prefix length."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

@@ -15,7 +15,7 @@ from nms_workers.jobs.wish import Wish
 from nms_workers.settings import Guards, Settings
 from nms_workers.store.engine import make_engine
 from nms_workers.store.schema import jobs
-from tests.jobs.fence import Fence
+from tests.jobs.services.fence.service import Fence
 
 
 def main(url: str, requester: str, attempts: int, limit: str) -> None:

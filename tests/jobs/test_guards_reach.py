@@ -12,7 +12,7 @@ from nms_workers.jobs.protected import Protected, hit
 from nms_workers.jobs.reach import Network, meet, reach
 from nms_workers.jobs.wish import Wish
 from nms_workers.settings import Guards, Settings
-from tests.jobs.fence import Fence
+from tests.jobs.services.fence.service import Fence
 
 # How each carrier writes an IPv4 address, from the RFCs and by the standard library's parser: not as `reach` does it.
 DISGUISES = {

@@ -1,5 +1,6 @@
 """A service of the tests' own whose actions cut off addresses, in each shape an argument can have."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -10,14 +11,22 @@ Interface = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-
 
 
 class FenceTarget(TargetSettings):
-    """Nothing to know: no action here ever runs."""
+    """Where it is written down what was done."""
+
+    book: Path
 
 
 class FenceClient:
-    """Speaks to nobody."""
+    """Writes a line for each deed."""
 
     def __init__(self, target: FenceTarget) -> None:
         self.target = target
+
+    def do(self, deed: str) -> Change:
+        """It is done when it is written."""
+        with self.target.book.open("a") as book:
+            book.write(f"{deed}\n")
+        return Change(True, deed)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -40,19 +49,19 @@ class Fence(Service):
     @action(undo="unban")
     def ban(self, client: FenceClient, address: AddressToCutOff) -> Change:
         """One."""
-        return Change(True, f"banned {address}")
+        return client.do(f"banned {address}")
 
     @action()
     def unban(self, client: FenceClient, address: str) -> Change:
         """An address that is let in again is not cut off."""
-        return Change(True, f"let {address} in")
+        return client.do(f"let {address} in")
 
     @action()
     def ban_all(
         self, client: FenceClient, addresses: list[AddressToCutOff], also: AddressToCutOff | None = None
     ) -> Change:
         """Many, and maybe one more."""
-        return Change(True, f"banned {addresses} and {also}")
+        return client.do(f"banned {addresses} and {also}")
 
     @action()
     def drop(
@@ -63,9 +72,9 @@ class Fence(Service):
         named: dict[str, AddressToCutOff] | None = None,
     ) -> Change:
         """Deep in other models."""
-        return Change(True, f"{rules} and {named} on {interface}")
+        return client.do(f"{rules} and {named} on {interface}")
 
     @action(confirm=True)
     def raze(self, client: FenceClient) -> Change:
         """Destroys."""
-        return Change(True, "gone")
+        return client.do("gone")
