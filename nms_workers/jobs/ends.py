@@ -15,15 +15,18 @@ from nms_workers.jobs.wish import Wish
 from nms_workers.store.schema import jobs
 
 
-def end(connection: Connection, which: ColumnElement[bool], who: str, **values: Any) -> list[Job]:
+def end(
+    connection: Connection, which: ColumnElement[bool], who: str, *, skip_locked: bool = False, **values: Any
+) -> list[Job]:
     """Bring jobs to their end.
 
     Args:
         which: of the jobs; those that have ended already must not be among them.
         who: for the audit.
+        skip_locked: leave those that somebody else is about to change.
         values: `state`, and what else is known: `error`, `result`, `before`, `after`.
     """
-    locked = select(jobs.c.id).where(which).order_by(jobs.c.id).with_for_update(skip_locked=True)
+    locked = select(jobs.c.id).where(which).order_by(jobs.c.id).with_for_update(skip_locked=skip_locked)
     rows = connection.execute(
         update(jobs)
         .where(jobs.c.id.in_(locked.scalar_subquery()))

@@ -45,9 +45,10 @@ def run(desk: Desk, job: Job, worker: str, client_of: Callable[[Job], Client]) -
     if claimed is not None and claimed.state == "running":
         values = _attempt(declared, claimed, client_of)
         claimed = _finish(desk.engine, claimed, worker, values)
-    if claimed is not None:
-        desk.send(next_up(desk.engine, claimed))
-    return get(desk.engine, job.id)
+    if claimed is None:
+        return get(desk.engine, job.id)
+    desk.send(next_up(desk.engine, claimed))
+    return claimed
 
 
 def _claim(desk: Desk, job: Job, declared: Action, worker: str) -> Job | None:
@@ -55,8 +56,10 @@ def _claim(desk: Desk, job: Job, declared: Action, worker: str) -> Job | None:
     this = (jobs.c.id == job.id) & (jobs.c.state == "queued")
     with desk.engine.begin() as connection:
         lock(connection, job)
-        if late := end(connection, this & overdue(), worker, state="expired", error=_late(job)):
-            return late[0]
+        if job.expires_at is not None:
+            late = end(connection, this & overdue(), worker, state="expired", error=_late(job))
+            if late:
+                return late[0]
         row = connection.execute(
             update(jobs)
             .where(this, due(), free())
@@ -112,7 +115,7 @@ def overdue() -> Any:
 
 
 def _late(job: Job) -> str:
-    return f"it was not begun by {job.expires_at:%Y-%m-%d %H:%M:%S} UTC" if job.expires_at else "it came too late"
+    return f"it was not begun by {job.expires_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _attempt(declared: Action, job: Job, client_of: Callable[[Job], Client]) -> dict[str, Any]:

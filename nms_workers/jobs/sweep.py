@@ -45,7 +45,7 @@ def sweep(desk: Desk) -> int:
     """
     with desk.engine.begin() as connection:
         late = (jobs.c.state == "queued") & overdue()
-        end(connection, late, WHO, state="expired", error="it was not begun in time")
+        end(connection, late, WHO, skip_locked=True, state="expired", error="it was not begun in time")
         _take_back(connection)
         ready = _ready(connection)
     for job in ready:

@@ -33,7 +33,7 @@ def upgrade() -> None:
         op.add_column("jobs", sa.Column(name, kind, nullable=True))
     op.execute("UPDATE jobs SET due_at = created_at")
     # two runs at once, from before this version, would be in the way of the key below; the sweep starts them again
-    op.execute("UPDATE jobs SET state = 'queued', leased_until = NULL WHERE state = 'running'")
+    op.execute("UPDATE jobs SET state = 'queued', leased_until = NULL, attempts = 1 WHERE state = 'running'")
     op.alter_column("jobs", "due_at", server_default=sa.text("now()"))
     op.create_index(
         "jobs_open_idx",
