@@ -4,6 +4,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -43,21 +44,23 @@ class Names:
             by name; where no name server answered in time the last addresses known, or None.
         """
         wanted = list(dict.fromkeys(names))[:LONGEST_LIST]
+        literal = {name: address for name in wanted if (address := _literal(name))}
         with self._lock:
-            asked = [name for name in wanted if name not in self._fresh and name not in self._silent]
-        literal = {name: address for name in asked if (address := _literal(name))}
-        answers = literal | _ask([name for name in asked if name not in literal], limit)
+            looked_up = [name for name in wanted if name not in literal]
+            asked = [name for name in looked_up if name not in self._fresh and name not in self._silent]
+        answers = _ask(asked, limit)
         unknown = [name for name in asked if name not in answers]
         with self._lock:
             self._fresh.update(answers)
             self._last.update(answers)
             self._silent.update(dict.fromkeys(unknown, True))
-            found = {name: self._fresh.get(name, self._last.get(name)) for name in wanted}
+            found = {name: self._fresh.get(name, self._last.get(name)) for name in looked_up}
         if unknown:
             log.warning("no name server said in time where these are: %s", ", ".join(unknown[:TOLD]))
-        return found
+        return literal | found
 
 
+@lru_cache(LONGEST_LIST)
 def _literal(text: str) -> Addresses:
     try:
         return frozenset((ip_address(text),))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from threading import Lock
@@ -153,13 +153,13 @@ def _fleet(_: Connection, settings: Settings) -> Iterator[Protected]:
                 f"the address of {host}, {whose}, cannot be found, so nobody can tell whether it would be cut off",
                 hint="mend the name resolution of this host, or write addresses in place of names",
             )
-        yield from (Protected(ip_network(address), f"{whose} ({host})") for address in addresses)
+        yield from (_found(address, f"{whose} ({host})") for address in addresses)
 
 
 def _targets(connection: Connection, _: Settings) -> Iterator[Protected]:
     for host, whose, addresses in _resolved(_target_hosts(connection)):
         # One that nobody knows the address of stops nothing: with the name server down, cutting off may be the remedy.
-        yield from (Protected(ip_network(address), f"{whose} ({host})") for address in addresses or ())
+        yield from (_found(address, f"{whose} ({host})") for address in addresses or ())
 
 
 _FINDERS: Mapping[str, Callable[[Connection, Settings], Iterable[Protected]]] = {
@@ -169,6 +169,11 @@ _FINDERS: Mapping[str, Callable[[Connection, Settings], Iterable[Protected]]] = 
     "fleet": _fleet,
     "targets": _targets,
 }
+
+
+@lru_cache(20_000)  # thousands of targets, the same for every job
+def _found(address: IPv4Address | IPv6Address, whose: str) -> Protected:
+    return Protected(ip_network(address), whose)
 
 
 def _literal(text: str, whose: str) -> Iterator[Protected]:

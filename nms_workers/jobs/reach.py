@@ -42,9 +42,7 @@ def _carried(network: IPv6Network, offset: int) -> IPv4Network:
 
 def meet(one: Network, other: Network) -> bool:
     """Whether they have an address in common."""
-    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
-        return one.overlaps(other)
-    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.overlaps(other)
+    return one.version == other.version and one.overlaps(other)
 
 
 def written(network: Network) -> str:
