@@ -46,7 +46,7 @@ def store(
 
 def actions(
     count: Annotated[int, typer.Option("--actions", min=1, max=10_000, help="How many.")] = 1_000,
-    rate: Annotated[float, typer.Option(min=0.1, max=1_000, help="Of them a second.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=1_000, help="Of them a second.")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask for actions through a fleet started for the run, and measure from there to each effect.
