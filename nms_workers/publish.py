@@ -55,6 +55,6 @@ def publish_job(app: Celery, job: Job) -> None:
         job.task,
         kwargs={"target": job.target, **job.arguments},
         task_id=str(job.id),
-        queue=queue(f"act.{job.service}", app.conf.broker_url),
+        queue=queue(job.queue, app.conf.broker_url),
         retry_policy=_RETRY,
     )

@@ -1,5 +1,6 @@
 """The queues by class: a storm in one never starves another. The broker makes them as they are declared here."""
 
+import os
 import socket
 
 from kombu import Queue
@@ -8,15 +9,21 @@ from nms_workers.service import services
 from nms_workers.settings import Settings
 
 CLASSES = {
-    "polls": ("poll.", "edge."),
+    "polls": ("poll.",),
     "actions": ("act.",),
+    "edge": ("edge.",),
     "control": ("dispatch", "store", "watch"),
 }
 
 
+def host_name() -> str:
+    """What targets call the workers of this host: `$NMS_WORKER_NAME`, else the host's name."""
+    return os.environ.get("NMS_WORKER_NAME") or socket.gethostname()
+
+
 def queue_names(settings: Settings) -> list[str]:
     """Every queue of the fleet, by class."""
-    own = {target.worker for target in settings.targets if target.worker} | {socket.gethostname()}
+    own = {target.worker for target in settings.targets if target.worker} | {host_name()}
     return [
         "dispatch",
         "store",
@@ -35,7 +42,7 @@ def queue(name: str, broker_url: str) -> Queue:
 
 def queues_of(worker_class: str, settings: Settings) -> list[str]:
     """The queues a class of worker consumes on this host: of the edge queues only this host's own."""
-    elsewhere = {name for name in queue_names(settings) if name.startswith("edge.")} - {f"edge.{socket.gethostname()}"}
+    elsewhere = {name for name in queue_names(settings) if name.startswith("edge.")} - {f"edge.{host_name()}"}
     return [n for n in queue_names(settings) if n.startswith(CLASSES[worker_class]) and n not in elsewhere]
 
 

@@ -14,6 +14,7 @@ from nms_workers.fleet.flight import Flights
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.run import Runner
 from nms_workers.settings import Settings, config_path
+from nms_workers.settings_file import SettingsFile
 from nms_workers.store.engine import make_engine
 from nms_workers.store.latest import Latest
 from nms_workers.store.spool import Spool
@@ -36,6 +37,15 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker = worker_name(os.getpid())
+        self._file = SettingsFile(config_path(), settings)
+
+    def settings_now(self) -> Settings:
+        """The settings as the file has them now: what was forbidden a minute ago must not be done today.
+
+        `settings` are those this process began with, which its connections are made from.
+        """
+        self._file.changed()
+        return self._file.settings
 
     @cached_property
     def engine(self) -> Engine:

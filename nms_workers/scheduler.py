@@ -10,7 +10,6 @@ import os
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -18,12 +17,12 @@ from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 from beat_schedule import beat_schedule
-from nms_workers.errors import ConfigError
 from nms_workers.fleet.pauses import resume, stop
 from nms_workers.fleet.targets import sync
 from nms_workers.heartbeat import folder
 from nms_workers.runtime import runtime
-from nms_workers.settings import Settings, config_path
+from nms_workers.settings import config_path
+from nms_workers.settings_file import SettingsFile
 
 log = logging.getLogger(__name__)
 
@@ -76,37 +75,6 @@ class Lease:
             self._drop(keys=[self._key], args=[self._token])
         except redis.RedisError as exc:
             log.info("the lease of beat ends by itself: Redis is away (%s)", type(exc).__name__)
-
-
-class SettingsFile:
-    """Watches the settings file; a broken file is refused, and the settings before it stay."""
-
-    def __init__(self, path: Path | None, settings: Settings) -> None:
-        self.settings = settings
-        self._path = path
-        self._seen = self._state()
-
-    def changed(self) -> bool:
-        """Whether there are new, good settings since the last call."""
-        state = self._state()
-        if state == self._seen:
-            return False
-        self._seen = state
-        try:
-            self.settings = Settings.load(self._path)
-        except ConfigError as exc:
-            log.error("the changed settings are refused, the ones before stay:\n%s", exc)  # noqa: TRY400
-            return False
-        return True
-
-    def _state(self) -> tuple[int, int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class LeaderScheduler(Scheduler):

@@ -86,6 +86,9 @@ class Action:
     runs_at: Literal["worker", "edge"]
     confirm: bool
     deadline: float
+    serialize_by: str | None
+    idempotent: bool
+    previews: bool  # whether the method takes `dry_run`
     summary: str
     arguments: type[BaseModel]
     run: Callable[..., "Change"]
@@ -111,8 +114,8 @@ class CutsOff:
 
 def _network(value: object) -> object:
     """One form for each set of addresses, so that nothing passes a guard in disguise."""
-    if not isinstance(value, str):
-        return value
+    if not isinstance(value, str | IPv4Network | IPv6Network):
+        raise ValueError("an address or network is written as text")  # noqa: TRY004 - pydantic's way
     try:
         found = ip_network(value)
     except ValueError:
@@ -203,20 +206,29 @@ def poll(
     return declare
 
 
-def action(
+def action(  # noqa: PLR0913 - they are named, and a declaration is one line
     *,
     undo: str | None = None,
     runs_at: Literal["worker", "edge"] = "worker",
     confirm: bool = False,
     deadline: str = "60s",
+    serialize_by: str | None = None,
+    idempotent: bool = True,
 ) -> Callable[[F], F]:
     """Declare a method of a service as an action: `(client, **arguments) -> Change`. It looks before it changes.
 
+    A method that takes `dry_run: bool = False` changes nothing when it is true, and tells what it would change.
+
     Args:
-        undo: the action that takes this one back.
+        undo: the action that takes this one back. It is called with those of the arguments it takes, and with what the
+            `Change` had as `before` when it has an argument of this name.
         runs_at: `edge` runs it on the worker beside the target.
         confirm: destructive: refused unless the argument `confirm` equals the target's name.
         deadline: the hard limit of one run.
+        serialize_by: an argument. Changes of one target run one at a time and in order; with this, only those that have
+            the same value in this argument, or that name none.
+        idempotent: whether running it twice is as running it once, as it should be. False: it is not run again when its
+            worker died or its target did not answer, since nobody knows whether it was done.
     """
 
     def declare(method: F) -> F:
@@ -225,6 +237,8 @@ def action(
             "runs_at": runs_at,
             "confirm": confirm,
             "deadline": seconds(deadline),
+            "serialize_by": serialize_by,
+            "idempotent": idempotent,
         }
         return method
 
@@ -268,8 +282,16 @@ class Service:
         for name, method in vars(cls).items():
             if declared := getattr(method, "__action__", None):
                 arguments = _arguments_model(f"{cls.__name__}_{name}", method)
+                lane = declared["serialize_by"]
+                if lane is not None and lane not in arguments.model_fields:
+                    raise ConfigError(f"{cls.kind} {name} is serialized by {lane!r}, which is no argument of it")
                 found[name] = Action(
-                    name=name, summary=_first_line(method), arguments=arguments, run=getattr(cls(), name), **declared
+                    name=name,
+                    previews="dry_run" in inspect.signature(method).parameters,
+                    summary=_first_line(method),
+                    arguments=arguments,
+                    run=getattr(cls(), name),
+                    **declared,
                 )
         return found
 
@@ -291,7 +313,9 @@ def _arguments_model(name: str, method: Callable[..., Any]) -> type[BaseModel]:
     if taken := {"target", "confirm"} & {p.name for p in parameters}:
         raise ConfigError(f"{name} must not have a parameter {taken.pop()!r}: the fleet has one of this name")
     fields: dict[str, Any] = {
-        p.name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
+        p.name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
+        for p in parameters
+        if p.name != "dry_run"  # the fleet's own
     }
     return create_model(name, __config__=ConfigDict(extra="forbid", hide_input_in_errors=True), **fields)
 

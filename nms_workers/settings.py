@@ -8,19 +8,25 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     PlainSerializer,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -121,6 +127,95 @@ class Web(Section):
     flower_auth: Secret | None = None
 
 
+def matches(patterns: Iterable[str], service_action: str) -> bool:
+    """Whether one of these patterns names the action, written `service.action`."""
+    return any(fnmatchcase(service_action, pattern) for pattern in patterns)
+
+
+ActionPattern = Annotated[str, Field(pattern=r"^(\*|(\*|[A-Za-z][A-Za-z0-9_-]*)\.(\*|[A-Za-z_][A-Za-z0-9_]*))$")]
+ActionPatterns = Annotated[tuple[ActionPattern, ...], Field(max_length=100)]
+
+
+class Limit(Section):
+    """At most so many jobs in any `within`, counted for each requester, or for each action whoever asks."""
+
+    per: Literal["requester", "action"]
+    jobs: int = Field(ge=1, le=1_000_000)
+    within: Annotated[Duration, Field(le=7 * 86_400)]
+    actions: ActionPatterns = ("*",)
+
+
+class Window(Section):
+    """A time in which actions may run, or must not.
+
+    Args:
+        rule: `only`: these actions run in windows that say so, and at no other time; `never`: not in this one.
+        cron: minute, hour, day of month, month, day of week (crontab(5)), in `zone`: each time a window opens.
+        lasts: for how long it is open then.
+        zone: a name of the IANA time zone database.
+        since, until: in place of the four above: one window, from then (included) until then (not included).
+    """
+
+    rule: Literal["only", "never"]
+    actions: ActionPatterns = ("*",)
+    cron: str | None = Field(default=None, max_length=200)
+    lasts: Annotated[Duration, Field(le=366 * 86_400)] | None = None
+    zone: str = Field(default="UTC", max_length=100)
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = [name for name in ("cron", "lasts", "since", "until") if getattr(self, name) is not None]
+        if given not in (["cron", "lasts"], ["since", "until"]):
+            raise ValueError("write either cron and lasts, or since and until")
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError("it ends before it begins")
+        if self.cron is not None:
+            _check_cron(self.cron, self.zone)
+        return self
+
+
+def _check_cron(cron: str, zone: str) -> None:
+    try:
+        place = ZoneInfo(zone)
+    except (ValueError, KeyError, OSError):
+        raise ValueError(f"there is no time zone {zone!r}: write one as Europe/Berlin") from None
+    try:
+        comes = len(cron.split()) == 5 and next(CronSim(cron, datetime.now(UTC).astimezone(place)), None)
+    except CronSimError as exc:
+        raise ValueError(f"{cron!r} is not a time as crontab(5) writes it: {exc}") from None
+    if not comes:
+        raise ValueError(f"{cron!r} has not five fields, or never comes")
+
+
+Finder = Literal["interfaces", "gateways", "resolvers", "fleet", "targets"]
+
+
+class Guards(Section):
+    """What is looked at before a job may touch anything; `docs/guards.md` explains it.
+
+    Args:
+        protected: networks that no action may cut off, neither whole nor in part.
+        find: whose addresses are found and protected too: this host's own, its default gateways and name servers, the
+            broker, PostgreSQL and Redis (`fleet`), every target.
+        widest_ipv4, widest_ipv6: the shortest prefix length an action may cut off.
+        allow, deny: actions that may run, `service.action` with `*`; deny comes before allow.
+    """
+
+    protected: Annotated[tuple[IPvAnyNetwork, ...], Field(max_length=10_000)] = ()
+    find: tuple[Finder, ...] = ("interfaces", "gateways", "resolvers", "fleet", "targets")
+    widest_ipv4: int = Field(default=24, ge=0, le=32)
+    widest_ipv6: int = Field(default=64, ge=0, le=128)
+    allow: ActionPatterns = ("*",)
+    deny: ActionPatterns = ()
+    limits: Annotated[tuple[Limit, ...], Field(max_length=100)] = (
+        Limit(per="requester", jobs=2_000, within=600.0),
+        Limit(per="action", jobs=5_000, within=600.0),
+    )
+    windows: Annotated[tuple[Window, ...], Field(max_length=100)] = ()
+
+
 class TargetConfig(BaseModel):
     """One target. The keys below are the fleet's; every other key is a setting of the target's service."""
 
@@ -168,6 +263,7 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     spool: Spool = Spool()
     web: Web = Web()
+    guards: Guards = Guards()
     every: dict[str, Interval] = {}
     targets: list[TargetConfig] = []
 
@@ -245,7 +341,7 @@ class Settings(BaseSettings):
         except SettingsError as exc:
             hint = "a whole section is JSON; one key is NMS_<SECTION>__<KEY>"
             raise ConfigError(f"environment: {exc}", hint=hint) from None
-        if faults := list(_target_faults(settings)):
+        if faults := [*_target_faults(settings), *_guard_faults(settings.guards)]:
             raise ConfigError(_faults(path, lines, faults))
         return settings
 
@@ -294,6 +390,21 @@ def _target_faults(settings: Settings) -> Iterable[Fault]:
             target.validated()
         except ValidationError as exc:
             yield from (((*here, *where), why) for where, why in _errors(exc))
+
+
+def _guard_faults(guards: Guards) -> Iterable[Fault]:
+    """Patterns that name no action: a slip of the pen in `deny` would protect nothing."""
+    known = [f"{kind}.{name}" for kind, one in services().items() for name in one.actions()]
+    places: list[tuple[tuple[str | int, ...], tuple[str, ...]]] = [
+        (("allow",), guards.allow),
+        (("deny",), guards.deny),
+        *((("limits", number, "actions"), one.actions) for number, one in enumerate(guards.limits)),
+        *((("windows", number, "actions"), one.actions) for number, one in enumerate(guards.windows)),
+    ]
+    for where, patterns in places:
+        for pattern in patterns:
+            if pattern != "*" and not any(matches((pattern,), one) for one in known):
+                yield ("guards", *where), f"no action is named {pattern!r}; `nms-workers services` lists them"
 
 
 def _faults(path: Path | None, lines: Mapping[tuple[str | int, ...], int], faults: Iterable[Fault]) -> str:

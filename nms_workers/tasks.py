@@ -10,18 +10,22 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import redis
 from celery import Celery, Task
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import task_failure, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
-from nms_workers.errors import NmsError
+from nms_workers.errors import NmsError, Skipped
 from nms_workers.fleet.audit import audit
 from nms_workers.fleet.dispatch import Dispatcher, Shard
+from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.job import Job, find
 from nms_workers.jobs.run import run as run_job
-from nms_workers.jobs.submit import Wish, end_lease, record, sweep
+from nms_workers.jobs.submit import record
+from nms_workers.jobs.sweep import end_lease, sweep
+from nms_workers.jobs.wish import Wish
 from nms_workers.publish import publish_job, publish_shards
 from nms_workers.queues import CLASSES, queue
 from nms_workers.runtime import runtime, worker_name
@@ -100,25 +104,37 @@ def _action_task(app: Celery, kind: str, action: str, declared: Action) -> None:
     )
     def act(self: Task, target: str, **arguments: Any) -> dict[str, Any]:
         """Run the job whose id is the task's id; a task of a producer that wrote no job becomes one."""
-        here = runtime()
-        job_id = _job_id(self.request.id)
-        job = find(here.engine, job_id)
+        desk, job_id = desk_of(self.app), _job_id(self.request.id)
+        job = find(desk.engine, job_id)
         if job is None:
             wish = Wish(kind, action, target, arguments, requested_by=self.request.origin or "celery")
             try:
-                job = record(here.engine, wish, job_id)
+                job = record(desk, wish, job_id)
             except NmsError as exc:
                 return {"target": target, "state": "refused", "error": str(exc)}
-        job = run_job(here.engine, job, here.worker, _client_of)
+        came_by = (self.request.delivery_info or {}).get("routing_key")
+        if job.edge and not job.done and came_by != job.queue:  # from a producer that knows nothing of edges
+            desk.send([job])
+            return {"target": target, "state": job.state, "error": f"sent on to {job.queue}"}
+        job = run_job(desk, job, runtime().worker, _client_of)
         return {"target": target, "state": job.state, "error": job.error}
+
+
+def desk_of(app: Celery) -> Desk:
+    """What it takes to deal with jobs in this process."""
+    here = runtime()
+    return Desk(here.engine, here.settings_now(), lambda job: publish_job(app, job))
 
 
 def _client_of(job: Job) -> Client:
     here = runtime()
-    for target in here.inventory.all().values():
-        if (target.service, target.name) == (job.service, job.target):
+    try:
+        found = [t for t in here.inventory.all().values() if (t.service, t.name) == (job.service, job.target)]
+        for target in found:
             here.breakers.allow(str(target), services()[job.service].breaker)
             return here.clients.get(target)
+    except redis.RedisError as exc:
+        raise Skipped(f"where {job.target} is cannot be told: Redis does not answer ({type(exc).__name__})") from exc
     raise NmsError(f"the {job.service} target {job.target!r} is not active any more")
 
 
@@ -151,10 +167,10 @@ def _roll_up(task: Task) -> None:
 
 def _sweep(task: Task, job: str | None = None, worker: str = "") -> int:
     """Publish jobs nobody picked up. `job`: one whose process, `worker`, just died."""
-    engine = runtime().engine
+    desk = desk_of(task.app)
     if job is not None:
-        end_lease(engine, uuid.UUID(job), worker)
-    return sweep(engine, lambda job: publish_job(task.app, job))
+        end_lease(desk, uuid.UUID(job), worker)
+    return sweep(desk)
 
 
 _FLEET_TASKS = {

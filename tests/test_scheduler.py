@@ -14,8 +14,9 @@ from nms_workers.app import create_app
 from nms_workers.fleet import pauses
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.runtime import runtime
-from nms_workers.scheduler import LeaderScheduler, Lease, SettingsFile
+from nms_workers.scheduler import LeaderScheduler, Lease
 from nms_workers.settings import Settings
+from nms_workers.settings_file import SettingsFile
 from tests.fleet.stores import database_url, engine, postgres_name, red, redis_server, rows, shelf, wait_until
 from tests.servers import Server
 
@@ -136,7 +137,7 @@ def test_a_broken_file_is_refused_and_told_once(
         path.unlink()
     else:
         path.write_text(broken)
-    with caplog.at_level(logging.ERROR, logger="nms_workers.scheduler"):
+    with caplog.at_level(logging.ERROR, logger="nms_workers.settings_file"):
         assert [watched.changed() for _ in range(3)] == [False] * 3
     assert watched.settings is before
     assert len(caplog.records) == 1

@@ -311,9 +311,8 @@ def test_each_class_of_worker_consumes_its_own_queues(monkeypatch: pytest.Monkey
         targets=[TargetConfig(service="redis", name="a", worker="fw1"), TargetConfig(service="redis", name="b")]
     )
     assert {"edge.fw1", "edge.here"} <= set(queue_names(settings))
-    consumed = {one: queues_of(one, settings) for one in ("polls", "actions", "control")}
-    assert "edge.here" in consumed["polls"]
-    assert "edge.fw1" not in consumed["polls"], "a target beside fw1 is polled on fw1 only"
+    consumed = {one: queues_of(one, settings) for one in ("polls", "actions", "edge", "control")}
+    assert consumed["edge"] == ["edge.here"], "a target beside fw1 is polled and changed on fw1 only"
     assert {"poll.redis", "poll.postgresql"} <= set(consumed["polls"])
     assert consumed["control"] == ["dispatch", "store", "watch"]
     assert all(name.startswith("act.") for name in consumed["actions"])

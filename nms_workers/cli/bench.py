@@ -15,9 +15,9 @@ from nms_workers.supervisor import Process, Supervisor
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    bench = typer.Typer(help="Measure what things cost here, in CPU-seconds.", no_args_is_help=True)
-    bench.callback()(lambda: None)  # a group, also while there is one benchmark
+    bench = typer.Typer(help="Measure what things cost here.", no_args_is_help=True)
     bench.command("store")(store)
+    bench.command("actions")(actions)
     app.add_typer(bench, name="bench")
 
 
@@ -38,6 +38,24 @@ def store(
         typer.echo(f"storing {targets * series * rounds:,} values twice ...", err=True)
     with _server(url) as where:
         found = run(where, targets=targets, series=series, rounds=rounds)
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+def actions(
+    count: Annotated[int, typer.Option("--actions", min=1, max=10_000, help="How many.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=0.1, max=1_000, help="Of them a second.")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Ask for actions through a fleet started for the run, and measure from there to each effect.
+
+    Example: nms-workers bench actions --actions 200 --json
+    """
+    from nms_workers.bench.actions import run
+
+    found = run(actions=count, rate=rate)
     if json:
         as_json(found)
     else:

@@ -8,7 +8,7 @@ import typer
 from nms_workers.queues import CLASSES, queues_of
 from nms_workers.settings import Settings, config_path
 
-POOLS = {"polls": "threads", "control": "threads", "actions": "prefork"}
+POOLS = {"polls": "threads", "control": "threads", "actions": "prefork", "edge": "prefork"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,20 +19,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def worker(
-    worker_class: Annotated[str, typer.Argument(metavar="CLASS", help="polls, actions or control")],
+    worker_class: Annotated[str, typer.Argument(metavar="CLASS", help="polls, actions, control, or edge")],
     name: Annotated[str, typer.Option(help="Unique on this host; default: the class.")] = "",
     concurrency: Annotated[int, typer.Option(help="Threads or processes; default: [workers] of the settings.")] = 0,
     queues: Annotated[str, typer.Option(help="Only these queues, comma separated; default: those of the class.")] = "",
     metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
-    """Run one Celery worker of a class.
+    """Run one Celery worker of a class. `edge` polls and changes the targets whose setting `worker` names this host.
 
     Example: nms-workers worker polls --concurrency 50 --queues poll.snmp
     """
     if worker_class not in CLASSES:
         raise typer.BadParameter(f"{worker_class!r} is none of {', '.join(CLASSES)}", param_hint="CLASS")
-    if worker_class == "actions":
+    if worker_class in ("actions", "edge"):
         # a running action is given time to end and is put back if it does not (Celery's soft shutdown); Celery reads
         # this when it is imported
         os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
@@ -44,8 +44,8 @@ def worker(
         start_http_server(metrics, addr="127.0.0.1")
     settings = Settings.load(config_path())
     sizes = settings.workers
-    default = {"polls": sizes.poll_threads, "control": sizes.control_threads, "actions": sizes.action_processes}
-    arguments = ["worker", "--pool", POOLS[worker_class], "--concurrency", str(concurrency or default[worker_class])]
+    default = {"polls": sizes.poll_threads, "control": sizes.control_threads}.get(worker_class, sizes.action_processes)
+    arguments = ["worker", "--pool", POOLS[worker_class], "--concurrency", str(concurrency or default)]
     arguments += ["--hostname", f"{name or worker_class}@%h", "--loglevel", loglevel, "--task-events"]
     arguments += ["--queues", queues or ",".join(queues_of(worker_class, settings))]
     arguments += [

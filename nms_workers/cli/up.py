@@ -15,6 +15,7 @@ import typer
 from nms_workers.cli.output import as_json, table
 from nms_workers.errors import Outcome
 from nms_workers.heartbeat import folder
+from nms_workers.queues import host_name
 from nms_workers.settings import WRITTEN_BY_UP, Settings, config_path
 from nms_workers.supervisor import Event, Process, Supervisor
 
@@ -138,6 +139,11 @@ def _fleet(settings: Settings, *names: str) -> list[Process]:
     return [_ours(settings, name) for name in names]
 
 
+def _edge(settings: Settings) -> list[str]:
+    """The class `edge`, if there are targets beside which this host stands."""
+    return ["edge"] if any(target.worker == host_name() for target in settings.targets) else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
     command = {"beat": ["beat"], "flower": ["flower"]}.get(name, ["worker", name])
     return Process(
@@ -174,7 +180,7 @@ def _once(supervisor: Supervisor, settings: Settings, *, json: bool) -> bool:
 
     here = runtime()
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
-    supervisor.start(*_fleet(settings, "polls"))
+    supervisor.start(*_fleet(settings, "polls", *_edge(settings)))
     celery = create_app(settings)
     ran = list(run_round(here.engine, here.inventory, lambda shards: publish_shards(celery, shards)))
     ran.sort(key=lambda one: (one.service, one.target, one.poll))
@@ -195,7 +201,7 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     here = runtime()
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
-    supervisor.start(*_fleet(settings, "polls", "control", "actions", "beat", "flower"))
+    supervisor.start(*_fleet(settings, "polls", "control", "actions", *_edge(settings), "beat", "flower"))
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")
     for target in list(targets)[:_QUIET_LINES]:

@@ -13,11 +13,13 @@ from nms_workers.errors import NmsError
 from nms_workers.store.schema import jobs
 
 FINAL = ("succeeded", "unchanged", "failed", "refused", "cancelled", "expired")
+GOOD = ("succeeded", "unchanged")
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """One durable, audited run of an action. `state` is one of `store.schema.JOB_STATES`."""
+    """One durable, audited run of an action. `state` is one of `store.schema.JOB_STATES`; columns as there."""
 
     id: uuid.UUID
     service: str
@@ -26,12 +28,26 @@ class Job:
     arguments: dict[str, Any]
     requested_by: str
     reason: str
+    idempotency_key: str | None
     state: str
     attempts: int
     created_at: datetime
+    due_at: datetime | None
+    retry_at: datetime | None
+    expires_at: datetime | None
     claimed_at: datetime | None
     finished_at: datetime | None
     worker: str | None
+    edge: str | None
+    lane: str | None
+    every: float | None
+    undo_after: float | None
+    repeats: uuid.UUID | None
+    undoes: uuid.UUID | None
+    undone_by: uuid.UUID | None
+    plan: uuid.UUID | None
+    step: int | None
+    follows: uuid.UUID | None
     result: dict[str, Any] | None
     error: str | None
     before: dict[str, Any] | None
@@ -43,16 +59,34 @@ class Job:
         return self.state in FINAL
 
     @property
+    def good(self) -> bool:
+        """Whether its target is as it was wanted."""
+        return self.state in GOOD
+
+    @property
+    def took_effect(self) -> bool:
+        """Whether it changed its target. A later attempt that finds nothing to do finds what an earlier one did."""
+        return self.state == "succeeded" or (self.state == "unchanged" and self.attempts > 1)
+
+    @property
     def task(self) -> str:
         """The Celery task that runs it."""
         return f"nms.{self.service}.{self.action}"
 
+    @property
+    def queue(self) -> str:
+        """The queue of its message."""
+        return f"edge.{self.edge}" if self.edge else f"act.{self.service}"
+
     def as_json(self) -> dict[str, Any]:
         """The job with ids and times as text."""
-        return {
-            key: value.isoformat() if isinstance(value, datetime) else str(value) if key == "id" else value
-            for key, value in asdict(self).items()
-        }
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def from_row(row: Row[Any]) -> Job:
@@ -84,8 +118,17 @@ def get(engine: Engine, job_id: uuid.UUID) -> Job:
     return job
 
 
-def newest(engine: Engine, limit: int = 50) -> Sequence[Job]:
-    """The newest jobs first."""
+def newest(engine: Engine, limit: int = 50, *, state: str | None = None) -> Sequence[Job]:
+    """The newest jobs first, of one state if it is named."""
+    query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(jobs.c.state == state)
     with engine.connect() as connection:
-        rows = connection.execute(select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit))
-        return [from_row(row) for row in rows]
+        return [from_row(row) for row in connection.execute(query)]
+
+
+def of_plan(engine: Engine, plan: uuid.UUID) -> Sequence[Job]:
+    """The jobs of a plan: its steps, then the undoing of steps."""
+    query = select(jobs).where(jobs.c.plan == plan).order_by(jobs.c.undoes.is_not(None), jobs.c.id)
+    with engine.connect() as connection:
+        return [from_row(row) for row in connection.execute(query)]

@@ -1,4 +1,4 @@
-"""A job's run: claimed by state, so no message can start it twice; it ends in one state with its result."""
+"""A job's run: claimed by state and turn, so no message can start it twice; it ends in one state with its result."""
 
 import logging
 from collections.abc import Callable
@@ -7,13 +7,18 @@ from typing import Any
 
 import msgspec
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from nms_workers.errors import NmsError
-from nms_workers.jobs.job import Job, from_row, get
-from nms_workers.jobs.submit import MAX_ATTEMPTS, action_of
+from nms_workers.errors import NmsError, Skipped, Timeout, Unreachable
+from nms_workers.jobs.audit import tell
+from nms_workers.jobs.desk import Desk
+from nms_workers.jobs.ends import end
+from nms_workers.jobs.guards import refusal
+from nms_workers.jobs.job import MAX_ATTEMPTS, Job, from_row, get
+from nms_workers.jobs.turn import due, free, lock, next_up
+from nms_workers.jobs.wish import Wish, action_of
 from nms_workers.records import MAX_TEXT, Attributes
 from nms_workers.service import Action, Change, Client
 from nms_workers.store.inventory import as_json
@@ -23,50 +28,119 @@ from nms_workers.transport.deadline import deadline
 log = logging.getLogger(__name__)
 
 LEASE_MARGIN = 15.0  # seconds a lease outlives the hard limit of a run
+RETRY_SECONDS = (2.0, 10.0)  # after the first and the second attempt
 
 
-def run(engine: Engine, job: Job, worker: str, client_of: Callable[[Job], Client]) -> Job:
-    """Run a queued job to its end. One that is running, or has ended, is left as it is.
+def run(desk: Desk, job: Job, worker: str, client_of: Callable[[Job], Client]) -> Job:
+    """Run a queued job to its end, if it is its turn. One that is running, or has ended, is left as it is.
 
     Args:
         client_of: gives the client of the job's target.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away; the lease runs out and the job runs again.
+        sqlalchemy.exc.SQLAlchemyError: PostgreSQL is away; the job runs later, when its lease ran out if it began.
     """
     declared = action_of(job.service, job.action)
-    claimed = _claim(engine, job, declared, worker)
+    claimed = _claim(desk, job, declared, worker)
+    if claimed is not None and claimed.state == "running":
+        values = _attempt(declared, claimed, client_of)
+        claimed = _finish(desk.engine, claimed, worker, values)
     if claimed is None:
-        return get(engine, job.id)
-    try:
-        with deadline(declared.deadline):
-            change = declared.run(client_of(claimed), **declared.validate(claimed.arguments))
-        end = _success(change)
-    except NmsError as exc:
-        end = _failure(str(exc))
-    except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
-        end = _failure(f"it did not end in its {declared.deadline:g} s")
-    except Exception as exc:  # every fault ends the job in one state, with a line for people
-        log.exception("job %s (%s on %s): a fault in the action", claimed.id, claimed.action, claimed.target)
-        end = _failure(f"a fault in the action: {type(exc).__name__}")
-    return _finish(engine, claimed, worker, end)
+        return get(desk.engine, job.id)
+    desk.send(next_up(desk.engine, claimed))
+    return claimed
 
 
-def _claim(engine: Engine, job: Job, declared: Action, worker: str) -> Job | None:
-    with engine.begin() as connection:
+def _claim(desk: Desk, job: Job, declared: Action, worker: str) -> Job | None:
+    """The job, running, or ended because it came too late or a guard refuses it; None when it is not its turn."""
+    this = (jobs.c.id == job.id) & (jobs.c.state == "queued")
+    with desk.engine.begin() as connection:
+        lock(connection, job)
+        if job.expires_at is not None:
+            late = end(connection, this & overdue(), worker, state="expired", error=_late(job))
+            if late:
+                return late[0]
         row = connection.execute(
             update(jobs)
-            .where(jobs.c.id == job.id, jobs.c.state == "queued", jobs.c.attempts < MAX_ATTEMPTS)
+            .where(this, due(), free())
             .values(
                 state="running",
                 attempts=jobs.c.attempts + 1,
-                claimed_at=func.now(),
+                claimed_at=func.clock_timestamp(),  # it may have waited for the lock
                 leased_until=func.now() + timedelta(seconds=declared.deadline + LEASE_MARGIN),
+                retry_at=None,
                 worker=worker,
             )
             .returning(jobs)
         ).one_or_none()
-    return None if row is None else from_row(row)
+        if row is None:
+            # its message is spent: whatever it waits for sends another one
+            connection.execute(update(jobs).where(this).values(published_at=None, resend_at=None))
+            return None
+        claimed = from_row(row)
+        tell(connection, claimed.id, "claimed", worker, f"attempt {claimed.attempts} of {MAX_ATTEMPTS}")
+        return _refused(desk, connection, claimed, declared) or claimed
+
+
+def _refused(desk: Desk, connection: Connection, job: Job, declared: Action) -> Job | None:
+    """Guards look again right before the run: what was allowed an hour ago may not be now."""
+    try:
+        why = refusal(connection, desk.settings, wish_of(job, declared), declared, declared.validate(job.arguments))
+    except NmsError as exc:  # arguments that this version does not take; or what is protected is not known now
+        why = str(exc)
+    if why is None:
+        return None
+    return end(connection, jobs.c.id == job.id, "guard", state="refused", error=why)[0]
+
+
+def wish_of(job: Job, declared: Action) -> Wish:
+    """The wish a job was made from, confirmed if that was needed."""
+    arguments = job.arguments | ({"confirm": job.target} if declared.confirm else {})
+    return Wish(
+        job.service,
+        job.action,
+        job.target,
+        arguments,
+        job.requested_by,
+        job.reason,
+        job.idempotency_key,
+        job=job.id,
+        undoes=job.undoes,
+    )
+
+
+def overdue() -> Any:
+    """Not begun in time."""
+    return jobs.c.expires_at <= func.now()
+
+
+def _late(job: Job) -> str:
+    return f"it was not begun by {job.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _attempt(declared: Action, job: Job, client_of: Callable[[Job], Client]) -> dict[str, Any]:
+    """Run the action; returns what becomes of the job's row."""
+    limit = declared.deadline
+    if job.expires_at is not None and job.claimed_at is not None:
+        limit = min(limit, (job.expires_at - job.claimed_at).total_seconds())
+    try:
+        with deadline(limit):
+            change = declared.run(client_of(job), **declared.validate(job.arguments))
+        return _success(change)
+    except NmsError as exc:
+        if job.attempts < MAX_ATTEMPTS and _safe_to_retry(exc, declared):
+            return {"state": "queued", "error": str(exc)}
+        return _failure(str(exc))
+    except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
+        return _failure(f"it did not end in its {declared.deadline:g} s")
+    except Exception as exc:  # every fault ends the job in one state, with a line for people
+        log.exception("job %s (%s on %s): a fault in the action", job.id, job.action, job.target)
+        return _failure(f"a fault in the action: {type(exc).__name__}")
+
+
+def _safe_to_retry(exc: NmsError, declared: Action) -> bool:
+    """Nothing was asked; or nobody knows how far it came, and twice is as once."""
+    return isinstance(exc, Skipped) or (declared.idempotent and isinstance(exc, Unreachable | Timeout))
 
 
 def _success(change: Change) -> dict[str, Any]:
@@ -75,6 +149,7 @@ def _success(change: Change) -> dict[str, Any]:
         "result": _plain({"changed": change.changed, "message": change.message}),
         "before": _plain(change.before),
         "after": _plain(change.after),
+        "error": None,
     }
 
 
@@ -95,13 +170,16 @@ def _failure(error: str) -> dict[str, Any]:
     reraise=True,
 )
 def _finish(engine: Engine, job: Job, worker: str, values: dict[str, Any]) -> Job:
-    """Write the end, unless somebody else took the job over when the lease had run out."""
+    """Write what came of the attempt, unless somebody else took the job over when the lease had run out."""
+    mine = (jobs.c.id == job.id) & (jobs.c.state == "running")
+    mine &= (jobs.c.attempts == job.attempts) & (jobs.c.worker == worker)
     with engine.begin() as connection:
-        row = connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job.id, jobs.c.state == "running", jobs.c.attempts == job.attempts)
-            .where(jobs.c.worker == worker)
-            .values(finished_at=func.now(), leased_until=None, **values)
-            .returning(jobs)
-        ).one_or_none()
-    return get(engine, job.id) if row is None else from_row(row)
+        if values["state"] == "queued":
+            pause = RETRY_SECONDS[job.attempts - 1]
+            again = {"retry_at": func.now() + timedelta(seconds=pause), "leased_until": None, "published_at": None}
+            found = connection.execute(update(jobs).where(mine).values(**again, **values).returning(jobs.c.id))
+            if found.one_or_none() is not None:
+                tell(connection, job.id, "retry", worker, f"in {pause:g} s: {values['error']}")
+        else:
+            end(connection, mine, worker, **values)
+        return from_row(connection.execute(select(jobs).where(jobs.c.id == job.id)).one())

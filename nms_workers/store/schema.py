@@ -279,11 +279,24 @@ jobs = Table(
     Column("state", TEXT, nullable=False),
     Column("attempts", INTEGER, nullable=False, server_default=text("0")),
     Column("created_at", MOMENT, nullable=False, server_default=NOW),
-    Column("published_at", MOMENT),  # when its message was last sent
+    Column("due_at", MOMENT, server_default=NOW),  # null: waits for the end of the job it follows
+    Column("retry_at", MOMENT),  # an attempt failed: not again before
+    Column("expires_at", MOMENT),  # not begun by then: not at all
+    Column("published_at", MOMENT),  # when its message was last sent; null: none is under way
+    Column("resend_at", MOMENT),  # nobody took it by then: it is sent again
     Column("claimed_at", MOMENT),
     Column("leased_until", MOMENT),  # a running job whose lease ran out has lost its worker
     Column("finished_at", MOMENT),
-    Column("deadline", MOMENT),
+    Column("lane", TEXT),  # changes of one target and lane run one at a time; null: it crosses every lane of its target
+    Column("edge", TEXT),  # the worker that must run it; null: any
+    Column("every", DOUBLE_PRECISION),  # seconds
+    Column("undo_after", DOUBLE_PRECISION),  # seconds
+    Column("repeats", UUID),  # the first job of a recurring one
+    Column("undoes", UUID),
+    Column("undone_by", UUID),
+    Column("plan", UUID),
+    Column("step", INTEGER),
+    Column("follows", UUID),
     Column("worker", TEXT),
     Column("result", JSONB),
     Column("error", TEXT),
@@ -291,6 +304,30 @@ jobs = Table(
     Column("after", JSONB),
     CheckConstraint(_one_of("state", JOB_STATES), name="state"),
     Index(None, "state", "created_at"),
+    Index(
+        "jobs_open_idx", "service", "target", "due_at", "id", postgresql_where=text("state IN ('queued', 'running')")
+    ),
+    Index(
+        "jobs_running_key",
+        "service",
+        "target",
+        text("COALESCE(lane, '')"),
+        unique=True,
+        postgresql_where=text("state = 'running'"),
+    ),
+    Index(None, "plan", postgresql_where=text("plan IS NOT NULL")),
+)
+
+job_events = Table(  # triggers refuse to change or delete a row
+    "job_events",
+    metadata,
+    Column("id", BIGINT, Identity(always=True), primary_key=True),
+    Column("job_id", UUID, nullable=False),
+    Column("ts", MOMENT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("event", TEXT, nullable=False),
+    Column("who", TEXT, nullable=False),
+    Column("why", TEXT, nullable=False),
+    Index(None, "job_id", "id"),
 )
 
 # Reads the series first and only then the blocks of their layouts, so a filter by metric or target reads little.

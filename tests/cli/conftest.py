@@ -19,7 +19,8 @@ def program_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a newcomer: an empty home, nothing of ours set."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "NMS_REQUIRE_REAL")}
-    return kept | {"HOME": str(home), "COLUMNS": "200"}
+    code = str(Path(__file__).parents[2])  # what is beside these tests, whatever is installed
+    return kept | {"HOME": str(home), "COLUMNS": "200", "PYTHONPATH": code}
 
 
 @pytest.fixture

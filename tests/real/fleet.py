@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 from tests.real.probe_server import PASSWORD
 
 PROBE = Path(__file__).parent / "probe"
+CODE = Path(__file__).parents[2]  # what is beside these tests, whatever is installed
 POLLS = ("quick", "steady", "stubborn", "together")
 START_SECONDS = 90.0
 
@@ -126,7 +127,7 @@ class Fleet:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
-            "PYTHONPATH": str(PROBE),
+            "PYTHONPATH": os.pathsep.join(map(str, (PROBE, CODE))),
             "NMS_CONFIG": str(self.config),
             "NMS_DATA": str(self.folder / "data"),
             "NMS_DATABASE_URL": self.database,

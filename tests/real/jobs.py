@@ -15,7 +15,10 @@ def act(fleet: Fleet, action: str, effect: str, *options: str) -> str:
 
     def submitted() -> str:
         done = fleet.run("act", "probe", action, f"effect={effect}", "--json", *options)
-        return str(json.loads(done.stdout)["id"]) if done.returncode == 0 else ""
+        if done.returncode != 0:
+            assert "which probe target?" in done.stderr, done.stderr + done.stdout
+            return ""
+        return str(json.loads(done.stdout)["id"])
 
     return until(submitted, f"the job {action} {effect} is submitted")
 

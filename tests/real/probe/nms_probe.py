@@ -160,11 +160,23 @@ class Probe(Service):
             except TargetError as exc:
                 yield name, exc
 
-    @action(deadline="10s")
+    @action(deadline="10s", undo="lift")
     def apply(self, client: ProbeClient, effect: str) -> Change:
         """Bring an effect about, unless it is there."""
         if client.ask("look", effect=effect)["applied"]:
             return Change(changed=False, message=f"{effect} was there")
+        client.ask("apply", effect=effect)
+        return Change(changed=True, message=f"{effect} is there now")
+
+    @action(deadline="10s")
+    def lift(self, client: ProbeClient, effect: str) -> Change:
+        """Take an effect back; that is an effect too."""
+        client.ask("apply", effect=f"undo {effect}")
+        return Change(changed=True, message=f"{effect} is gone")
+
+    @action(deadline="10s", runs_at="edge")
+    def beside(self, client: ProbeClient, effect: str) -> Change:
+        """Bring an effect about from the host beside the probe."""
         client.ask("apply", effect=effect)
         return Change(changed=True, message=f"{effect} is there now")
 

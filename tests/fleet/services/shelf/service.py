@@ -44,6 +44,13 @@ class ShelfClient:
         before = self._redis.llen(self.target.key)
         return before, self._redis.rpush(self.target.key, json.dumps({"sample": [item, 1]}))
 
+    def take(self, item: str) -> int | None:
+        gone = self._redis.lrem(self.target.key, -1, json.dumps({"sample": [item, 1]}))
+        return self._redis.llen(self.target.key) if gone else None
+
+    def count(self, what: str) -> int:
+        return self._redis.incr(f"{self.target.key}:{what}")
+
     def wait_for(self, key: str) -> None:
         """Return when the test pushes to this list."""
         self._redis.blpop([key], timeout=4)
@@ -132,14 +139,47 @@ class Shelf(Service):
                 yield name, exc
 
     @action(undo="take")
-    def put(self, client: ShelfClient, item: str, times: PositiveInt = 1) -> Change:
+    def put(self, client: ShelfClient, item: str, times: PositiveInt = 1, dry_run: bool = False) -> Change:
         """Lay something down."""
+        if dry_run:
+            return Change(changed=True, message=f"would lay down {item} beside {len(client.items())} others")
         if item == "broken":
             raise errors.Refused("broken things are not taken", hint="bring a whole one")
         if item == "bug":
             raise RuntimeError("hunter2")
         before, after = client.put(item)
         return Change(changed=after != before, message=f"laid down {item}", before={"n": before}, after={"n": after})
+
+    @action(undo="put")
+    def take(self, client: ShelfClient, item: str, before: dict[str, int]) -> Change:
+        """Take away what was laid down last; `before` is what `put` told."""
+        left = client.take(item)
+        return Change(changed=left is not None, message=f"took {item}", before=before, after={"n": left})
+
+    @action(serialize_by="box")
+    def fill(self, client: ShelfClient, item: str, box: str | None = None) -> Change:
+        """Put something into a box; without one, into all of them."""
+        before, after = client.put(item)
+        return Change(changed=after != before, message=f"{item} is in {box}")
+
+    @action(deadline="5s")
+    def knock(self, client: ShelfClient, error: str, until: PositiveInt = 1) -> Change:
+        """Fail with this error until it was tried so often."""
+        if (tries := client.count("knocks")) < until:
+            raise getattr(errors, error)(f"nobody at home, {tries}")
+        return Change(changed=True, message=f"let in after {tries}")
+
+    @action(idempotent=False)
+    def roll(self, client: ShelfClient) -> Change:
+        """Something that is not the same when it is done twice."""
+        client.count("rolls")
+        raise errors.Timeout("no answer")
+
+    @action(runs_at="edge")
+    def beside(self, client: ShelfClient, item: str) -> Change:
+        """Lay something down, from the host beside the shelf."""
+        before, after = client.put(item)
+        return Change(changed=after != before, message=f"laid down {item}")
 
     @action(confirm=True, deadline="2s")
     def clear(self, client: ShelfClient) -> Change:
