@@ -18,7 +18,7 @@ from nms_workers.services.traffic_control.target import TrafficControlTarget
 from nms_workers.transport.deadline import remaining
 
 if TYPE_CHECKING:
-    from pyroute2 import IPRoute  # type: ignore[import-untyped]
+    from pyroute2 import IPRoute
 
 Socket: TypeAlias = "IPRoute"
 Message: TypeAlias = Any  # pyroute2's messages are not typed
@@ -88,7 +88,7 @@ def ask(target: TrafficControlTarget, work: Callable[[Socket], T]) -> T:
 
 def _work(work: Callable[[Socket], T]) -> T:
     from pyroute2 import IPRoute  # noqa: PLC0415 - Linux only, and slow to import
-    from pyroute2.netlink.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415
+    from pyroute2.netlink.exceptions import (  # noqa: PLC0415
         NetlinkDecodeError,
         NetlinkDumpInterrupted,
         NetlinkError,

@@ -64,7 +64,7 @@ def actions(row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def speed(name: str) -> int | None:
     """Bits per second of an interface of the calling thread's namespace; None where its driver knows none."""
-    from pyroute2.ethtool.ioctl import (  # type: ignore[import-untyped]  # noqa: PLC0415 - Linux only
+    from pyroute2.ethtool.ioctl import (  # noqa: PLC0415 - Linux only
         EthtoolError,
         IoctlEthtool,
     )
