@@ -381,7 +381,6 @@ class RabbitServer(Server):
                 self._mapper = None
 
 
-<<<<<<< HEAD
 class Fail2banServer(Server):
     """fail2ban with one jail `nms` that reads the file `jail_log` and writes what it does to the file `action_log`.
 
@@ -583,8 +582,6 @@ class Gns3Server(Server):
         return path
 
 
-=======
->>>>>>> issue3-tc
 @dataclass(frozen=True)
 class Source:
     """Where a server's program comes from."""
@@ -614,13 +611,10 @@ SERVERS: dict[str, Source] = {
     "rabbitmq": Source(
         RabbitServer, "/usr/lib/rabbitmq/bin/rabbitmq-server", install="apt-get install rabbitmq-server"
     ),
-<<<<<<< HEAD
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
-=======
->>>>>>> issue3-tc
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)
