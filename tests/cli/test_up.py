@@ -58,7 +58,9 @@ def test_a_fleet_runs_is_asked_is_stopped_and_finds_its_data_again(
 
     done = fleet.json("act", "redis", "flushdb", "confirm=embedded", "db=9", "--wait")
     assert (done["state"], done["result"]["changed"]) == ("unchanged", False)
-    assert fleet.json("jobs", "show", done["id"]) == done
+    shown = fleet.json("jobs", "show", done["id"])
+    assert shown.pop("events")[0]["event"] == "submitted"
+    assert shown == done
     refused = fleet("act", "redis", "flushdb", "db=9")
     assert refused.returncode == 1
     assert "confirm=embedded" in refused.stdout

@@ -157,7 +157,8 @@ def test_an_interface_s_name_cannot_be_an_option(ask: Ask, interface: str) -> No
 
 @pytest.mark.parametrize("address", ["fe80::1%eth0", "2001:db8:77::1%--help", "2001:db8:77::1%1"])
 def test_an_address_with_a_zone_is_refused(ask: Ask, address: str) -> None:
-    assert ask("ban", address=address) == "fence.ban is refused: an address with a zone (%) cannot be cut off"
+    with pytest.raises(Refused, match="an address of one interface"):
+        ask("ban", address=address)
 
 
 HOSTILE = "::ffff:127.0.0.1"
@@ -349,7 +350,6 @@ def test_every_guard_is_looked_at_again_before_the_run_but_for_what_was_counted_
     running = {"job": uuid.uuid4()}
     assert "would cut off" in str(ask("ban", wish=running, address="127.0.0.1"))
     assert "wider" in str(ask("ban", wish=running, address="10.0.0.0/8"))
-    assert "zone" in str(ask("ban", wish=running, address="2001:db8:77::1%x"))
     one = {"limits": [{"per": "requester", "jobs": 1, "within": "1m"}]}
     connection.execute(
         text("""INSERT INTO jobs (id, service, action, target, requested_by, state)

@@ -179,7 +179,7 @@ class Gns3(Service):
         """Freeze nodes of the types that can be; without names all of the project."""
         return _command(client, project, nodes, SUSPEND, stagger)
 
-    @action(deadline="1800s")
+    @action(deadline="1800s", idempotent=False)  # a second reload is a second reload
     def reload_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 1.0) -> Change:
         """Stop and start running nodes, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, RELOAD, stagger)
