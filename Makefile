@@ -28,7 +28,7 @@ up: .venv/installed ## install and run everything; Ctrl-C stops it
 
 test: .venv/installed-dev ## install what the tests need and run them all
 	@tests/debian-packages.sh
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: .venv/installed-dev ## style and types
 	@$(BIN)/ruff check

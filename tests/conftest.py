@@ -1,7 +1,7 @@
 """Fixtures that start real servers, and the account of those that could not be had."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,11 +12,7 @@ from tests.servers import SERVERS, Conf, Server, ServerMissing, create, program
 
 StartServer = Callable[..., Server]
 
-_missing = pytest.StashKey[dict[str, tuple[ServerMissing, list[str]]]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_missing] = {}
+_MISSING = "server that could not be had"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,16 +20,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """`@pytest.mark.real("rabbitmq", ...)`: the test needs these servers of `SERVERS`, started or not."""
     for marker in item.iter_markers("real"):
         for name in marker.args:
-            _require(item, name)
+            _require(name)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    missing = config.stash[_missing]
-    if not missing:
-        return
-    terminalreporter.section("servers that could not be had")
-    for name, (reason, tests) in sorted(missing.items()):
-        terminalreporter.line(f"{name}: {reason.why}. To have it: {reason.install}. Not tested without it:")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """`ServerMissing`, raised anywhere in a test or its fixtures, skips it; `NMS_REQUIRE_REAL=1` makes it a failure."""
+    report = yield
+    if call.excinfo is not None and isinstance(reason := call.excinfo.value, ServerMissing):
+        report.user_properties.append((_MISSING, (reason.name, reason.why, reason.install)))
+        if os.environ.get("NMS_REQUIRE_REAL") == "1":
+            report.longrepr = f"{reason} (NMS_REQUIRE_REAL=1 makes this a failure)"
+        else:
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for found in ("skipped", "failed", "error") for report in terminalreporter.getreports(found)]
+    missing: dict[tuple[str, str, str], list[str]] = {}
+    for report in reports:
+        for label, reason in report.user_properties:
+            if label == _MISSING:
+                missing.setdefault(tuple(reason), []).append(report.nodeid)
+    if missing:
+        terminalreporter.section("servers that could not be had")
+    for (name, why, install), tests in sorted(missing.items()):
+        terminalreporter.line(f"{name}: {why}. To have it: {install}. Not tested without it:")
         for test in tests:
             terminalreporter.line(f"    {test}")
 
@@ -54,26 +70,26 @@ def _session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
 
 
 @pytest.fixture
-def session_server(request: pytest.FixtureRequest, _session_servers: StartServer) -> StartServer:
+def session_server(_session_servers: StartServer) -> StartServer:
     """`session_server(name)`: one server of each name for the whole run. Leave it as it was found.
 
     Tests that count what a server holds name themselves, and share it with nobody: `session_server(name, "redis")`.
     """
 
     def get(name: str, used_by: str = "") -> Server:
-        _require(request.node, name)
+        _require(name)
         return _session_servers(name, used_by)
 
     return get
 
 
 @pytest.fixture
-def start_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """`start_server(name, **options)`: a server of this test's own, running; stopped at the end."""
     with ExitStack() as running:
 
         def start(name: str, *, folder: Path | None = None, conf: Conf | None = None, **options: object) -> Server:
-            _require(request.node, name)
+            _require(name)
             server = create(name, folder or tmp_path_factory.mktemp(name), conf=conf, **options)
             running.callback(server.stop)
             server.start()
@@ -88,14 +104,7 @@ def free_port() -> Callable[[], int]:
     return embedded.free_port
 
 
-def _require(item: pytest.Item, name: str) -> None:
+def _require(name: str) -> None:
     if name not in SERVERS:
         pytest.fail(f"there is no server {name!r}; known: {', '.join(SERVERS)}", pytrace=False)
-    try:
-        program(name)
-    except ServerMissing as reason:
-        _, tests = item.config.stash[_missing].setdefault(name, (reason, []))
-        tests.append(item.nodeid)
-        if os.environ.get("NMS_REQUIRE_REAL") == "1":
-            pytest.fail(f"{reason} (NMS_REQUIRE_REAL=1 makes this a failure)", pytrace=False)
-        pytest.skip(str(reason))
+    program(name)

@@ -1,6 +1,8 @@
 """The servers that the other tests stand on: each starts, keeps its data, and is gone when it says so."""
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +80,7 @@ def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: St
     port, family = server.port, [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
 
     server.restart()
-    assert not psutil.wait_procs(family, timeout=0)[1], "processes were left behind"
+    assert not psutil.wait_procs(family, timeout=5)[1], "processes were left behind"
     server.kill()
     assert not server.running
     server.start()
@@ -142,3 +144,26 @@ def test_a_missing_server_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(SERVERS, "redis-7.0", SERVERS["redis-7.0"].__class__(Server, "/no/such/redis", install="apt"))
     with pytest.raises(ServerMissing, match=r"redis-7.0: there is no /no/such/redis; to have it: apt"):
         program("redis-7.0")
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("options", [[], ["--numprocesses=2"]])
+def test_what_could_not_be_had_stands_at_the_end_of_a_run(tmp_path: Path, options: list[str], required: bool) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\nfrom tests.servers import ServerMissing\n"
+        "@pytest.fixture\ndef gone():\n    raise ServerMissing('moon', 'it has set', 'wait a night')\n"
+        "def test_by_fixture(gone): ...\n"
+        "def test_by_itself(): raise ServerMissing('moon', 'it has set', 'wait a night')\n"
+        "def test_without(): ...\n"
+    )
+    argv = [sys.executable, "-m", "pytest", "--rootdir", str(tmp_path), "-p", "tests.conftest", *options, str(tmp_path)]
+    env = os.environ | {"NMS_REQUIRE_REAL": "1" if required else "0", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (1 if required else 0)
+    _, _, end = done.stdout.partition("servers that could not be had")
+    assert "moon: it has set. To have it: wait a night. Not tested without it:\n" in end
+    assert {line.strip() for line in end.splitlines() if line.startswith("    ")} == {
+        "test_it.py::test_by_fixture",
+        "test_it.py::test_by_itself",
+    }
+    assert ("(NMS_REQUIRE_REAL=1 makes this a failure)" in done.stdout) is required

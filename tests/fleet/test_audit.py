@@ -179,11 +179,15 @@ def test_partitions_that_an_outage_left_out_are_made(
 def test_a_slot_older_than_the_ledger_is_not_named_and_stops_nothing(
     engine: Engine, red: "redis.Redis", now: datetime, start: Callable[..., None]
 ) -> None:
-    start(configured(2, every={"items": "1d"}), timedelta(days=2.5))
+    gap = timedelta(days=2.5)
+    daily = configured(10, every={"items": "1d"})
+    start(daily, gap)
     assert audit(engine, red, now) == {}
-    start(configured(2, every={"items": "1d"}), timedelta(days=2.5))
-    kept = {"poll_runs": timedelta(days=10)}
-    assert audit(engine, red, now, kept) == {"expired": 2}
+    start(daily, gap)
+    due = due_between(engine, now - gap, now - timedelta(seconds=settled(86400.0)))
+    assert due
+    assert audit(engine, red, now, {"poll_runs": timedelta(days=10)}) == {"expired": len(due)}
+    assert ledger(engine).keys() == due
 
 
 def test_a_changed_interval_is_audited_from_then_on(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
+import psutil
 import psycopg
 import pytest
 
@@ -27,6 +28,9 @@ JOBS = int(os.environ.get("NMS_CHAOS_JOBS", "200"))
 TARGETS = 20
 BLOWS = max(4, JOBS // 50)
 AWAY = 30.0 if JOBS >= 1000 else 4.0  # seconds without PostgreSQL
+AT_WORK = """
+    SELECT split_part(worker, ':', 2)::int FROM jobs WHERE state = 'running' AND arguments ->> 'effect' = ANY(%s)
+"""
 FINAL = ("succeeded", "unchanged", "failed", "refused", "cancelled", "expired")
 
 
@@ -43,7 +47,16 @@ def test_every_job_ends_once_and_takes_effect_once_whatever_dies(
     workers = [fleet.worker("actions", f"actions{next(numbers)}").ready() for _ in range(2)]
 
     def kill_a_worker() -> None:
-        workers.pop(0).kill()
+        """In the middle of a job: the target has taken its effect, and does not answer yet."""
+        probe.hold_effects = True
+        dying = workers.pop(0)
+        children = {child.pid for child in psutil.Process(dying.pid).children()}
+        until(
+            lambda: children & {pid for (pid,) in ledger.rows(AT_WORK, [*probe.seen.stalled])},
+            f"{dying.name} is at work",
+        )
+        dying.kill()
+        probe.release()
         workers.append(fleet.worker("actions", f"actions{next(numbers)}").ready())
 
     def restart_the_broker() -> None:

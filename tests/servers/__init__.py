@@ -1,0 +1,34 @@
+"""Real servers for tests, by name: `create("postgresql-17", folder)`.
+
+Each listens on the loopback interface only, keeps its data in its own folder across restarts, and writes what it has
+to say to `server.log` there. A program that is not on this machine is a `ServerMissing`, which says how to get it.
+"""
+
+from tests.servers.fail2ban import Fail2banServer
+from tests.servers.gns3 import Gns3Server
+from tests.servers.postgresql import PostgresServer
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.redis import RedisServer
+from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
+from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, create, program
+from tests.servers.suricata import SuricataServer
+
+__all__ = [
+    "GNS3",
+    "PASSWORD",
+    "POSTGRES",
+    "REDIS",
+    "SERVERS",
+    "Conf",
+    "Fail2banServer",
+    "Gns3Server",
+    "PostgresServer",
+    "RabbitServer",
+    "RedisServer",
+    "Server",
+    "ServerFailed",
+    "ServerMissing",
+    "SuricataServer",
+    "create",
+    "program",
+]
