@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for found in ("skipped", "failed", "error") for report in terminalreporter.getreports(found)]
     missing: dict[tuple[str, str, str], list[str]] = {}
     for report in reports:
-        for label, reason in report.user_properties:
+        for label, reason in getattr(report, "user_properties", ()):  # a file that cannot be collected has none
             if label == _MISSING:
                 missing.setdefault(tuple(reason), []).append(report.nodeid)
     if missing:
