@@ -134,6 +134,22 @@ AddressToCutOff = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)
 """An address or a network that an action bans, blocks or drops; an IPv4-mapped IPv6 one is read as IPv4."""
 
 
+class FollowUp(msgspec.Struct, frozen=True):
+    """A job that an action asks for when it is done: how one service makes another act without knowing it.
+
+    Args:
+        service, action, target: what is to be done, and where.
+        arguments: of that action, as JSON.
+        evidence: why, as JSON; kept in the audit of the new job.
+    """
+
+    service: str
+    action: str
+    target: str
+    arguments: Attributes
+    evidence: Attributes = {}
+
+
 class Change(msgspec.Struct, frozen=True):
     """What an action did.
 
@@ -141,12 +157,14 @@ class Change(msgspec.Struct, frozen=True):
         changed: False when the target already was as wanted.
         message: one line for people.
         before, after: the state the action looked at, as JSON.
+        follow_ups: jobs that are submitted in the transaction in which this one ends well.
     """
 
     changed: bool
     message: str
     before: Attributes = {}
     after: Attributes = {}
+    follow_ups: tuple[FollowUp, ...] = ()
 
 
 @dataclass(frozen=True)

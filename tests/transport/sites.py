@@ -43,7 +43,8 @@ class Call(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = self.path.partition("?")[0]
         self.server.seen.append(Seen(self.command, self.path, self.headers, self.body, self.client_address[1]))
-        self.server.routes.get(path, lambda call: call.answer(404, b"no such page"))(self)
+        routes = self.server.routes
+        (routes.get(path) or routes.get("*", lambda call: call.answer(404, b"no such page")))(self)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _route  # noqa: N815 - http.server's names
 
@@ -118,7 +119,10 @@ def _close_gently(sock: socket.socket) -> None:
 
 
 class Site:
-    """A server with these routes, path to what it does. Listens on 127.0.0.1 as long as it is open."""
+    """A server with these routes, path to what it does; `*` is every other path.
+
+    Listens on 127.0.0.1 as long as it is open.
+    """
 
     def __init__(self, routes: Mapping[str, Route], context: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._server = _Server(("127.0.0.1", port), Call)
