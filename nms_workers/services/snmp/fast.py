@@ -1,0 +1,253 @@
+"""Reading an agent by gufo-snmp, whose codec is compiled: the way of every poll.
+
+gufo-snmp does not tell why an answer holds no rows: the end of what the agent shows, `tooBig`, `genErr`. Where a walk
+ends so, the one row after it is asked for by the exact way (`exact.py`), once for each table, and remembered.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import TypeVar
+
+from gufo import snmp
+from gufo.snmp._fast import GetIter
+from gufo.snmp.sync import SnmpSession
+
+from nms_workers.errors import AuthError, ParseError, Timeout, Unreachable
+from nms_workers.services.snmp import exact
+from nms_workers.services.snmp.oid import Value, arcs_of
+from nms_workers.services.snmp.target import SnmpTarget
+from nms_workers.transport.deadline import remaining
+
+Row = tuple[str, Value]
+T = TypeVar("T")
+
+_GET_AT_ONCE = 60  # varbinds of one GET: with their values they fit into a datagram of 1,472 bytes
+_RECEIVE_BUFFER = 1 << 18
+_AUTH_KEYS: dict[str, type[snmp.BaseAuthKey]] = {
+    "md5": snmp.Md5Key,
+    "sha1": snmp.Sha1Key,
+    "sha224": snmp.Sha224Key,
+    "sha256": snmp.Sha256Key,
+    "sha384": snmp.Sha384Key,
+    "sha512": snmp.Sha512Key,
+}
+_PRIV_KEYS: dict[str, type[snmp.BasePrivKey]] = {
+    "des": snmp.DesKey,
+    "aes128": snmp.Aes128Key,
+    "aes192": snmp.Aes192Key,
+    "aes256": snmp.Aes256Key,
+}
+_VERSIONS = {"1": snmp.SnmpVersion.v1, "2c": snmp.SnmpVersion.v2c, "3": snmp.SnmpVersion.v3}
+
+
+@dataclass
+class Learned:
+    """What was learned of an agent, for as long as the worker lives.
+
+    Args:
+        repetitions: rows it can answer at once.
+        engine_id: of version 3.
+        ends: table to its last row, where that is the end of all that the agent shows.
+    """
+
+    repetitions: int
+    engine_id: bytes | None = None
+    ends: dict[str, str] = field(default_factory=dict)
+
+
+class _CutShort(Exception):
+    """The agent cannot answer with so many rows at once."""
+
+
+class FastSession:
+    """One read of one agent: not thread-safe, and short-lived.
+
+    Args:
+        learned: kept by the caller from read to read.
+
+    Every method raises, beside what is written there:
+        Timeout: no answer, after `retries`; to a wrong community agents say nothing either.
+        Unreachable: no such name, no route, nothing listens at the port.
+        AuthError: version 3 does not accept the user or a key.
+        ParseError: the answer is no SNMP, or `max_varbinds` are read.
+        ConfigError: a secret cannot be read.
+    """
+
+    def __init__(self, target: SnmpTarget, learned: Learned) -> None:
+        self._target, self._learned = target, learned
+        self._left = target.max_varbinds
+        self._open: SnmpSession | None = None
+
+    def get_many(self, oids: Sequence[str]) -> dict[str, Value]:
+        """The values of these instances; those that the agent does not have are left out."""
+        found: dict[str, Value] = {}
+        for at in range(0, len(oids), _GET_AT_ONCE):
+            asked = list(oids[at : at + _GET_AT_ONCE])
+            got = self._ask(partial(SnmpSession.get_many, oids=asked), self._target.retries + 1)
+            found |= {oid: got[oid] for oid in asked if oid in got}
+        self._spend(len(oids))
+        return found
+
+    def walk(self, base: str) -> Iterator[list[Row]]:
+        """Everything below an object, in the agent's order, answer by answer.
+
+        An answer that times out or is cut short is asked for again with half as many rows.
+
+        Raises:
+            ParseError: the agent repeats itself or goes backwards: what came before it is good.
+            Refused: the agent says that it cannot (`genErr`).
+        """
+        last, silent = "", 0
+        while True:
+            try:
+                for rows in self._rows(base, last):
+                    self._spend(len(rows))
+                    last, silent = rows[-1][0], 0
+                    yield rows
+            except _CutShort:
+                pass
+            except Timeout:
+                silent += 1
+                if silent > self._target.retries:
+                    raise
+            else:
+                return
+            self._learned.repetitions = max(1, self._learned.repetitions // 2)
+
+    def _rows(self, base: str, last: str) -> Iterator[list[Row]]:
+        """Walk from the beginning of `base`, and leave out what is not after `last`."""
+        asked = self._learned.repetitions
+        place = GetIter(base, asked)
+        known = last  # rows up to here were had before: gufo-snmp begins each walk at its base
+        while (answer := self._bulk(place)) is not None:
+            rows = [row for row in answer if row is not None]
+            if known and rows:
+                after = arcs_of(known)
+                rows = [row for row in rows if arcs_of(row[0]) > after]
+                known = "" if rows else known
+            elif rows:
+                self._advances(last, rows)
+            if rows:
+                last = rows[-1][0]
+                yield rows
+            if len(rows) < len(answer):
+                if len(answer) == asked:
+                    self._grow()
+                return
+        self._stopped(base, last, asked)
+
+    def _advances(self, last: str, rows: list[Row]) -> None:
+        """Whether an answer ends after it begins, and begins after the one before: such a walk has an end."""
+        places = [last or "0", rows[0][0], *([rows[-1][0]] if len(rows) > 1 else [])]
+        arcs = [arcs_of(place) for place in places]
+        if any(one >= another for one, another in pairwise(arcs)):
+            hint = "its SNMP agent is at fault"
+            raise ParseError(f"{self._target.address} does not go forward in a walk at {rows[-1][0]}", hint=hint)
+
+    def _bulk(self, place: GetIter) -> "list[Row | None] | None":
+        """One answer of rows, with None at the end of the object; None: it held no rows."""
+
+        def ask(session: SnmpSession) -> "list[Row | None] | None":
+            try:
+                if self._target.version == "1":
+                    return [session._sock.get_next(place)]  # gufo's own iterators hide the answers
+                return session._sock.get_bulk(place) or None
+            except StopAsyncIteration:
+                return None
+
+        return self._ask(ask, 1)
+
+    def _stopped(self, base: str, last: str, asked: int) -> None:
+        """An answer without rows: is it the end of what the agent shows, or could it not answer?"""
+        if self._learned.ends.get(base) == last:
+            return
+        following = exact.get_next(self._target, last or base)
+        if following is not None and f"{following}.".startswith(f"{base}."):
+            if asked == 1:
+                hint = "its SNMP agent is at fault"
+                raise ParseError(f"{self._target.address} ends a walk at {last or base} and has {following}", hint=hint)
+            raise _CutShort
+        self._learned.ends[base] = last
+
+    def _grow(self) -> None:
+        more = self._learned.repetitions + self._learned.repetitions // 4 + 1
+        self._learned.repetitions = min(more, self._target.max_repetitions)
+
+    def _spend(self, varbinds: int) -> None:
+        self._left -= varbinds
+        if self._left < 0:
+            hint = "raise max_varbinds, or poll less of it"
+            raise ParseError(
+                f"{self._target.address} answers with more than {self._target.max_varbinds} rows", hint=hint
+            )
+
+    def _ask(self, call: Callable[[SnmpSession], T], attempts: int) -> T:
+        for left in reversed(range(attempts)):
+            try:
+                return call(self._session())
+            except (TimeoutError, BlockingIOError) as exc:
+                if str(exc) == "connection refused":
+                    hint = "is its SNMP agent running?"
+                    raise Unreachable(f"nothing answers at {self._target.address}", hint=hint) from None
+                if not left:
+                    raise _no_answer(self._target, attempts) from None
+            except snmp.SnmpAuthError as exc:
+                hint = "check username, auth and priv protocols and keys"
+                raise AuthError(f"{self._target.address} does not accept our user: {exc}", hint=hint) from None
+            except snmp.SnmpError as exc:
+                raise ParseError(f"{self._target.address} sent no SNMP: {exc}") from None
+            except OSError as exc:
+                raise Unreachable(f"{self._target.address} cannot be reached: {exc.strerror or exc}") from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _session(self) -> SnmpSession:
+        limit = remaining(self._target.timeout)  # raises when there is no time left
+        if self._open is None:
+            target = self._target
+            session = SnmpSession(
+                resolve(target),
+                target.port,
+                community=target.community.reveal() if target.community else "",
+                engine_id=self._learned.engine_id,
+                user=_user(target),
+                version=_VERSIONS[target.version],
+                timeout=limit,
+                recv_buffer=_RECEIVE_BUFFER,
+            )
+            if target.version == "3":
+                session.refresh()
+                self._learned.engine_id = session.get_engine_id()
+            self._open = session
+        return self._open
+
+
+def resolve(target: SnmpTarget) -> str:
+    """The address of a target.
+
+    Raises:
+        Unreachable: no such name.
+    """
+    try:
+        return str(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0][4][0])
+    except OSError as exc:
+        raise Unreachable(f"no such name: {target.host}: {exc.strerror}", hint="check the host of the target") from None
+
+
+def _no_answer(target: SnmpTarget, attempts: int) -> Timeout:
+    hint = "agents are silent to a wrong community and to an address that may not ask, too"
+    return Timeout(f"no answer from {target.address}, {attempts} times {target.timeout:g} s", hint=hint)
+
+
+def _user(target: SnmpTarget) -> snmp.User | None:
+    if target.username is None:
+        return None
+    auth = priv = None
+    if target.auth_protocol and target.auth_key:
+        auth = _AUTH_KEYS[target.auth_protocol](target.auth_key.reveal().encode())
+    if target.priv_protocol and target.priv_key:
+        priv = _PRIV_KEYS[target.priv_protocol](target.priv_key.reveal().encode())
+    expansion = snmp.KeyExpansion.Cisco if target.key_expansion == "cisco" else snmp.KeyExpansion.Blumenthal
+    return snmp.User(target.username, auth_key=auth, priv_key=priv, key_expansion=expansion)
