@@ -16,6 +16,7 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
+from tests.servers.snmpd import SnmpdServer
 from tests.servers.suricata import SuricataServer
 
 _INSTALL_SECONDS = 600.0
@@ -52,6 +53,7 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "snmpd": Source(SnmpdServer, "/usr/sbin/snmpd", install="apt-get install snmpd"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }

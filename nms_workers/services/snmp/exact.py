@@ -12,6 +12,7 @@ from nms_workers.transport.deadline import remaining
 T = TypeVar("T")
 Kind = Literal["integer", "unsigned", "counter", "counter64", "text", "hex", "oid", "address", "timeticks"]
 
+_START = 10.0  # seconds that pysnmp may take to make an engine, on a busy machine
 _AUTH = {
     "md5": "USM_AUTH_HMAC96_MD5",
     "sha1": "USM_AUTH_HMAC96_SHA",
@@ -156,7 +157,7 @@ def _run(target: SnmpTarget, ask: Callable[..., Awaitable[T]]) -> T:
         finally:
             engine.close_dispatcher()
 
-    limit = remaining((target.retries + 2) * target.timeout)
+    limit = remaining((target.retries + 1) * target.timeout + _START)
     try:
         return asyncio.run(asyncio.wait_for(within(), limit))
     except TimeoutError:

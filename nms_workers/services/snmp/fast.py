@@ -94,36 +94,40 @@ class FastSession:
     def walk(self, base: str) -> Iterator[list[Row]]:
         """Everything below an object, in the agent's order, answer by answer.
 
-        An answer that times out or is cut short is asked for again with half as many rows.
+        Where an agent cannot answer with so many rows it is asked for half as many; where it is silent for all
+        retries, for a quarter once more: a long answer may be lost in fragments.
 
         Raises:
             ParseError: the agent repeats itself or goes backwards: what came before it is good.
             Refused: the agent says that it cannot (`genErr`).
         """
-        last, silent = "", 0
+        last, silent = "", False
         while True:
             try:
                 for rows in self._rows(base, last):
                     self._spend(len(rows))
-                    last, silent = rows[-1][0], 0
+                    last, silent = rows[-1][0], False
                     yield rows
             except _CutShort:
-                pass
+                self._learned.repetitions = max(1, self._learned.repetitions // 2)
             except Timeout:
-                silent += 1
-                if silent > self._target.retries:
+                if silent or self._learned.repetitions == 1:
                     raise
+                silent = True
+                self._learned.repetitions = max(1, self._learned.repetitions // 4)
             else:
                 return
-            self._learned.repetitions = max(1, self._learned.repetitions // 2)
 
     def _rows(self, base: str, last: str) -> Iterator[list[Row]]:
         """Walk from the beginning of `base`, and leave out what is not after `last`."""
         asked = self._learned.repetitions
         place = GetIter(base, asked)
         known = last  # rows up to here were had before: gufo-snmp begins each walk at its base
+        full = False
         while (answer := self._bulk(place)) is not None:
             rows = [row for row in answer if row is not None]
+            ended = len(rows) < len(answer)
+            full |= len(rows) == asked
             if known and rows:
                 after = arcs_of(known)
                 rows = [row for row in rows if arcs_of(row[0]) > after]
@@ -133,8 +137,8 @@ class FastSession:
             if rows:
                 last = rows[-1][0]
                 yield rows
-            if len(rows) < len(answer):
-                if len(answer) == asked:
+            if ended:
+                if full:
                     self._grow()
                 return
         self._stopped(base, last, asked)
@@ -158,7 +162,7 @@ class FastSession:
             except StopAsyncIteration:
                 return None
 
-        return self._ask(ask, 1)
+        return self._ask(ask, self._target.retries + 1)
 
     def _stopped(self, base: str, last: str, asked: int) -> None:
         """An answer without rows: is it the end of what the agent shows, or could it not answer?"""

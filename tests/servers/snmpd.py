@@ -1,0 +1,61 @@
+"""Net-SNMP's agent: versions 1, 2c and 3, with a writable system group."""
+
+from pathlib import Path
+from textwrap import dedent
+
+from gufo.snmp import SnmpError
+from gufo.snmp.sync import SnmpSession
+
+from tests.servers.server import PASSWORD, Conf, Server
+
+
+class SnmpdServer(Server):
+    """Communities `public` (read) and `private` (write); users `noauth`, `auth` (SHA), `priv` (SHA, AES), `sha256`.
+
+    Settings: https://www.net-snmp.org/docs/man/snmpd.conf.html; a list repeats the line.
+    """
+
+    def __init__(self, name: str, folder: Path, program: Path, conf: Conf, *, lines: str = "") -> None:
+        self._lines = lines
+        self.user, self.password, self.dbname = "priv", PASSWORD, ""
+        super().__init__(name, folder, program, conf)
+        self.url = f"udp://{self.host}:{self.port}"
+
+    def prepare(self) -> None:
+        for part in ("persist", "agentx"):
+            (self.folder / part).mkdir(exist_ok=True)
+        users = [
+            ("noauth", "", "noauth"),
+            ("auth", f'SHA "{PASSWORD}"', "auth"),
+            ("priv", f'SHA "{PASSWORD}" AES "{PASSWORD}"', "priv"),
+            ("md5des", f'MD5 "{PASSWORD}" DES "{PASSWORD}"', "priv"),
+            *((f"sha{bits}", f'SHA-{bits} "{PASSWORD}" AES "{PASSWORD}"', "priv") for bits in (224, 256, 384, 512)),
+        ]
+        made = [f"createUser {name} {keys}\nrwuser {name} {level}" for name, keys, level in users]
+        conf = "\n".join(f"{key} {value}" for key, value in self.conf.items())
+        base = dedent(
+            f"""\
+            agentAddress udp:{self.host}:{self.port}
+            rocommunity public {self.host}
+            rwcommunity private {self.host}
+            sysLocation a rack of the tests
+            sysServices 76
+            master agentx
+            agentXSocket {self.folder}/agentx/master
+            """
+        )
+        (self.folder / "snmpd.conf").write_text("\n".join([base, *made, conf, self._lines, ""]))
+
+    def argv(self) -> list[str]:
+        leave_out = "-smux,mteTrigger,mteTriggerConf"
+        return [str(self.program), "-f", "-Lo", "-C", "-c", str(self.folder / "snmpd.conf"), "-I", leave_out]
+
+    def env(self) -> dict[str, str]:
+        return super().env() | {"SNMP_PERSISTENT_DIR": str(self.folder / "persist"), "MIBS": ""}
+
+    def ready(self) -> bool:
+        try:
+            SnmpSession(self.host, self.port, community="public", timeout=0.5).get("1.3.6.1.2.1.1.3.0")
+        except (OSError, SnmpError):
+            return False
+        return True

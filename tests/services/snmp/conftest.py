@@ -1,0 +1,52 @@
+"""Clients of real agents."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.target import SnmpTarget
+from tests.conftest import StartServer
+from tests.servers import PASSWORD, Server
+
+Connect = Callable[..., SnmpClient]
+
+USERS: dict[str, dict[str, Any]] = {
+    "noauth": {},
+    "auth": {"auth_protocol": "sha1"},
+    "priv": {"auth_protocol": "sha1", "priv_protocol": "aes128"},
+    "md5des": {"auth_protocol": "md5", "priv_protocol": "des"},
+    **{f"sha{n}": {"auth_protocol": f"sha{n}", "priv_protocol": "aes128"} for n in (224, 256, 384, 512)},
+}
+
+
+@pytest.fixture
+def snmpd(session_server: StartServer) -> Server:
+    return session_server("snmpd", "snmp")
+
+
+@pytest.fixture(autouse=True)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, secret in {
+        "PUBLIC": "public",
+        "PRIVATE": "private",
+        "PASS": PASSWORD,
+        "WRONG": "wrong pass phrase",
+    }.items():
+        monkeypatch.setenv(f"TEST_{name}", secret)
+
+
+@pytest.fixture
+def connect(snmpd: Server) -> Connect:
+    """`connect(**settings)`: a client; of the user `user` where one is named, else of the community `public`."""
+
+    def make(user: str = "", *, host: str = "127.0.0.1", port: int = snmpd.port, **settings: Any) -> SnmpClient:
+        if user:
+            keys = {name.replace("protocol", "key"): "env:TEST_PASS" for name in USERS[user]}
+            settings = {"version": "3", "username": user, **USERS[user], **keys, **settings}
+        else:
+            settings = {"community": "env:TEST_PUBLIC", **settings}
+        return SnmpClient(SnmpTarget.model_validate({"host": host, "port": port, **settings}))
+
+    return make
