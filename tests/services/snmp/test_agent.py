@@ -9,6 +9,8 @@ import pytest
 from nms_workers.errors import AuthError, Refused, Timeout, Unreachable
 from nms_workers.records import SampleBlock
 from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.service import Snmp
+from tests.metric_contract import undeclared
 from tests.servers import Server
 from tests.services.snmp.conftest import USERS, Connect
 
@@ -115,3 +117,7 @@ def test_the_poll_is_one_block_and_counts_on(connect: Connect) -> None:
     assert after.values[uptime] >= before.values[uptime] > 0
     assert after.values[octets] >= before.values[octets] > 0  # the agent itself reads the kernel every few seconds
     assert after.values[lo["snmp_interface_oper_status"]] == 1
+
+
+def test_what_is_emitted_is_declared(connect: Connect) -> None:
+    assert undeclared(Snmp, connect().poll("interfaces")) == []
