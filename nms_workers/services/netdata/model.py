@@ -184,4 +184,4 @@ class Silencers(Struct, frozen=True):
 
     all: bool
     type: Literal["None", "SILENCE", "DISABLE"]
-    silencers: Annotated[tuple[Silencer, ...], Meta(max_length=1000)] = ()
+    silencers: Annotated[list[Silencer], Meta(max_length=1000)] = []

@@ -9,10 +9,9 @@ from nms_workers.transport.http import HttpClient, Response
 
 T = TypeVar("T")
 Api: TypeAlias = Literal[1, 3]
-Parameters: TypeAlias = Mapping[str, str | int]
 
 _NO_SUCH_API = "Unsupported API version"  # what every agent says of an API that it does not have
-_EXPLAINED = (404, 412, 451)
+_EXPLAINED = (403, 404, 412, 451)
 
 _KEY_HINT = (
     "set api_key to the key in the file netdata.api.key of the agent's lib directory, /var/lib/netdata unless its "
@@ -22,8 +21,10 @@ _BEARER_HINT = (
     "bearer token protection is on there: set token to a bearer token that Netdata Cloud gave for this agent, or "
     "switch it off ([web] bearer token protection = no in netdata.conf)"
 )
-_READ_HINT = "let the worker's address in at the agent: [web] allow dashboard from in netdata.conf"
-_MANAGE_HINT = "let the worker's address in at the agent: [web] allow management from in netdata.conf"
+_ADDRESS_HINT = (
+    "let the worker's address in at the agent ([web] allow dashboard from in netdata.conf, and allow management from "
+    "for actions); or, if there is a proxy before it, the credentials lack the permission there"
+)
 
 
 class NotThere(Refused):
@@ -36,7 +37,7 @@ class Session:
     `agent`, `read` and `manage` raise, beside what `HttpClient` does:
         AuthError: 412, a bearer token is asked for; the key of the management API is missing or wrong.
         NotThere: 404.
-        Refused: 451 and, of the management API, 403: this address may not ask.
+        Refused: 403, 451: this address may not ask.
         ParseError: what answers is no Netdata.
     """
 
@@ -64,11 +65,11 @@ class Session:
 
     def agent(self) -> dict[str, Any] | None:
         """What `/api/v3/info` says of the agent, asked anew; None when it has API 1 only."""
-        response = self._send(self._http, "/api/v3/info", {}, _EXPLAINED)
+        response = self._send(self._http, "/api/v3/info", {})
         if response.status == 404 and _NO_SUCH_API in response.text:
             self._known = 1, ""
             return None
-        if response.status in (412, 451):
+        if response.status in (403, 412, 451):
             raise _explained(response)
         answer = response.json() if response.status != 404 else None
         agents = answer.get("agents") if isinstance(answer, dict) else None
@@ -79,9 +80,11 @@ class Session:
 
     def read(self, path: str, shape: type[T], **parameters: str | int) -> T:
         """The JSON at a path, as this shape."""
-        response = self._send(self._http, path, parameters, _EXPLAINED)
+        response = self._send(self._http, path, parameters)
         if response.status == 404 and _NO_SUCH_API in response.text:
-            self._known = None  # it is another version than it was
+            self._known = None
+            message = f"{response.url} is of another version than it was"
+            raise Refused(message, hint="the next reading asks it anew which API it has")
         if response.status in _EXPLAINED:
             raise _explained(response)
         return response.json(shape)
@@ -91,11 +94,9 @@ class Session:
         if self._manager is None:
             raise AuthError("the management API asks for its key, and the target has none", hint=_KEY_HINT)
         asked = {"cmd": command, **parameters} if command else parameters
-        response = self._send(self._manager, "/api/v1/manage/health", asked, (403, *_EXPLAINED))
+        response = self._send(self._manager, "/api/v1/manage/health", asked)
         if response.status == 403 and "Auth Error" in response.text:
             raise AuthError(f"{response.url} does not accept our key (403)", hint=_KEY_HINT)
-        if response.status == 403:
-            raise Refused(f"{response.url} does not let our address in (403)", hint=_MANAGE_HINT)
         if response.status in _EXPLAINED:
             raise _explained(response)
         return response
@@ -106,9 +107,9 @@ class Session:
         agent = self.agent()
         return (1, "") if agent is None else (3, str(agent["mg"]))
 
-    def _send(self, http: HttpClient, path: str, parameters: Parameters, expect: tuple[int, ...]) -> Response:
+    def _send(self, http: HttpClient, path: str, parameters: Mapping[str, str | int]) -> Response:
         try:
-            return http.get(path, params=parameters, expect=expect)
+            return http.get(path, params=parameters, expect=_EXPLAINED)
         except Unreachable:
             self._known = None  # it may come back as another version
             raise
@@ -118,6 +119,6 @@ def _explained(response: Response) -> TargetError:
     said = f"GET {response.url} was answered with {response.status}"
     if response.status == 412:
         return AuthError(f"{said}: a bearer token is needed", hint=_BEARER_HINT)
-    if response.status == 451:
-        return Refused(f"{said}: our address may not ask", hint=_READ_HINT)
+    if response.status in (403, 451):
+        return Refused(f"{said}: we may not ask", hint=_ADDRESS_HINT)
     return NotThere(f"{said}: the agent has no such host, chart or database")

@@ -1,0 +1,71 @@
+"""How the tests of this service read, act, and find out what is true."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import requests
+
+from nms_workers.records import Entity, Event, Record, Sample, SampleBlock
+from nms_workers.service import Change
+from nms_workers.services.netdata.client import NetdataClient
+from nms_workers.services.netdata.service import Netdata
+
+SECONDS = 30.0
+
+
+def read(client: NetdataClient, poll: str) -> list[Record]:
+    """Every record of one run of a poll."""
+    return list(Netdata.polls()[poll].run(client))
+
+
+def act(client: NetdataClient, action: str, **arguments: Any) -> Change:
+    """Run an action as a job does: its arguments come as JSON and are validated."""
+    declared = Netdata.actions()[action]
+    return declared.run(client, **declared.validate(arguments))
+
+
+def value(records: Iterable[Record], metric: str, **labels: str) -> float:
+    """The value of one series; fails when it is not there once."""
+    wanted = tuple(sorted(labels.items()))
+    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
+    return found
+
+
+def charts(records: Iterable[Record]) -> dict[tuple[str, str, str], float]:
+    """The values of chart dimensions by node, chart and dimension; fails when one is there twice."""
+    found: dict[tuple[str, str, str], float] = {}
+    for record in records:
+        if isinstance(record, SampleBlock):
+            for series, number in zip(record.layout.members, record.values, strict=True):
+                labels = dict(series.labels)
+                key = labels["node"], labels["chart"], labels["dimension"]
+                assert key not in found
+                found[key] = float(number)
+    return found
+
+
+def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
+    """Attributes by key of the entities of a kind."""
+    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
+
+
+def events(records: Iterable[Record], kind: str = "") -> list[Event]:
+    """The events, or those of a kind."""
+    return [r for r in records if isinstance(r, Event) and kind in ("", r.kind)]
+
+
+def plain(url: str, path: str) -> Any:
+    """The JSON at a path, without our code."""
+    answer = requests.get(f"{url}{path}", timeout=SECONDS)
+    assert answer.ok, f"{path}: {answer.status_code} {answer.text[:500]}"
+    return answer.json()
+
+
+def await_true(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """What the condition returns when it first is true."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.1)
+    return result
