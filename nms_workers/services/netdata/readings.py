@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from nms_workers.errors import ParseError
 from nms_workers.mapping import MappingTable
 from nms_workers.records import Entity, Event, Record, Sample, Severity
 from nms_workers.services.netdata.model import Alarm, Chart, Context, Info, NodeInfo, Transition
@@ -130,4 +131,7 @@ def _text(text: str) -> str:
 
 
 def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise ParseError(f"the agent tells the time {seconds}, which is none") from None

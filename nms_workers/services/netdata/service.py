@@ -16,7 +16,7 @@ from nms_workers.services.netdata.target import NetdataTarget, Pattern
 class Netdata(Service):
     """Netdata agents and parents: every chart as samples, alarms as events, nodes, silencing.
 
-    Agents of 2.x are asked by API 3, all nodes of a parent at once where it can; older ones (1.30 and later) by API 1,
+    Agents of 2.x are asked by API 3, all nodes of a parent at once where it can; older ones (1.36 and later) by API 1,
     node by node. Which it is, the agent is asked, and asked again when it was away.
 
     A dimension of a chart is a series of `netdata_chart_value`, in the unit that Netdata gives it, as on its dashboards

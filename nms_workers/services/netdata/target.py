@@ -31,7 +31,8 @@ class NetdataTarget(HttpSettings):
         max_chart_series: how many dimensions of charts are kept of one reading over all nodes; more than that is told.
             The target's `max_series` must be larger, by the few other series of that poll.
         max_transitions: how many changes of alarms one reading takes at most, for each node in 1.x.
-        stale_after: seconds after which the last value of a chart that is collected no more counts as none.
+        stale_after: seconds that the last value of a chart may be behind the newest that was read of the same node;
+            after that the chart is collected no more, and has no value.
     """
 
     api_key: Secret | None = None

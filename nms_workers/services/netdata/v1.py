@@ -3,8 +3,8 @@
 Source: https://github.com/netdata/netdata/tree/v1.37.1/web/api.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,8 @@ from msgspec import Struct
 from nms_workers.errors import ParseError
 from nms_workers.services.netdata.model import Alarm, Context, Data, Info, Node, NodeInfo, Query, Transition
 from nms_workers.services.netdata.session import NotThere, Session
+
+T = TypeVar("T")
 
 ALLMETRICS = "/api/v1/allmetrics"
 
@@ -112,23 +114,16 @@ def nodes(session: Session) -> list[Node]:
 
 def node_infos(session: Session, wanted: Iterable[Node]) -> Iterator[NodeInfo]:
     """What is known of each of these nodes; one that went meanwhile is left out."""
-    for node in wanted:
-        try:
-            answer = session.read(f"{node.path}/api/v1/info", dict[str, Any])
-        except NotThere:
-            continue
+    for node, answer in _each(session, wanted, lambda _: "/api/v1/info", dict[str, Any]):
         labels = answer.get("host_labels", {})
         yield NodeInfo(1, node, {"version": answer.get("version"), **_about(answer), "labels": labels}, answer)
 
 
 def alarms(session: Session, wanted: Iterable[Node], raised: bool) -> Iterator[Alarm]:
     """The alarms of these nodes: the raised ones, or all. A node that is away has none: nobody evaluates them."""
-    for node in wanted:
-        try:
-            found = session.read(f"{node.path}/api/v1/alarms?{'active' if raised else 'all'}", _Alarms)
-        except NotThere:
-            continue
-        for one in found.alarms.values():
+    which = "active" if raised else "all"
+    for node, answer in _each(session, wanted, lambda _: f"/api/v1/alarms?{which}", _Alarms):
+        for one in answer.alarms.values():
             yield Alarm(
                 node=node,
                 chart=one.chart,
@@ -150,12 +145,11 @@ def transitions(
     session: Session, wanted: Iterable[Node], after: Mapping[str, int], limit: int
 ) -> tuple[list[Transition], int]:
     """What happened since, oldest first for each node, and how many more there were."""
-    found, left_out = [], 0
-    for node in wanted:
-        try:
-            entries = session.read(f"{node.path}/api/v1/alarm_log", list[_Entry], after=after.get(node.guid, 0))
-        except NotThere:
-            continue
+    found: list[Transition] = []
+    left_out = 0
+    for node, entries in _each(
+        session, wanted, lambda node: f"/api/v1/alarm_log?after={after.get(node.guid, 0)}", list[_Entry]
+    ):
         left_out += max(0, len(entries) - limit)
         found += [_transition(node, one) for one in reversed(entries[:limit])]  # they come newest first
     return found, left_out
@@ -164,11 +158,7 @@ def transitions(
 def contexts(session: Session, wanted: Iterable[Node], _: str) -> dict[str, Context]:
     """The contexts of these nodes."""
     found: dict[str, Context] = {}
-    for node in wanted:
-        try:
-            answer = session.read(f"{node.path}/api/v1/contexts", _Contexts)
-        except NotThere:
-            continue
+    for _node, answer in _each(session, wanted, lambda _: "/api/v1/contexts", _Contexts):
         for name, one in answer.contexts.items():
             first = min(one.first_time_t, found[name].first) if name in found else one.first_time_t
             last = max(one.last_time_t, found[name].last) if name in found else one.last_time_t
@@ -191,6 +181,20 @@ def data(session: Session, query: Query) -> Data:
     return Data(answer.labels[1:], _rows(answer.data))
 
 
+def _each(
+    session: Session, wanted: Iterable[Node], path: Callable[[Node], str], shape: type[T]
+) -> Iterator[tuple[Node, T]]:
+    """The answers of these nodes, without those that went meanwhile."""
+    for node in wanted:
+        try:
+            answer = session.read(f"{node.path}{path(node)}", shape)
+        except NotThere:
+            if node.own:
+                raise
+            continue
+        yield node, answer
+
+
 def _rows(rows: Sequence[Sequence[float | None]]) -> tuple[tuple[int, tuple[float | None, ...]], ...]:
     return tuple((int(row[0]), tuple(row[1:])) for row in rows if row and row[0] is not None)
 
@@ -199,7 +203,7 @@ def _identity(answer: dict[str, Any]) -> _Identity:
     try:
         return msgspec.convert(answer, _Identity)
     except msgspec.ValidationError as exc:
-        raise ParseError(f"/api/v1/info is of another shape: {exc}", hint="agents before 1.30 are too old") from None
+        raise ParseError(f"/api/v1/info is of another shape: {exc}", hint="agents before 1.36 are too old") from None
 
 
 def _about(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ in the answer, `ch` chart, `st` status, `gi` a number that grows with time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from msgspec import Struct, field
 
+from nms_workers.errors import ParseError
 from nms_workers.services.netdata.model import Alarm, Context, Data, Info, Node, NodeInfo, Query, Transition
 from nms_workers.services.netdata.session import Session
 
@@ -177,7 +179,7 @@ def transitions(
     answer = session.read("/api/v3/alert_transitions", _Changes, last=limit, anchor_gi=anchor, after=-_KEPT, before=0)
     chosen = {node.guid: node for node in wanted}
     found = [_transition(chosen[one.machine_guid], one) for one in answer.transitions if one.machine_guid in chosen]
-    return sorted(found, key=lambda one: one.id), answer.items.after
+    return sorted(found, key=attrgetter("id")), answer.items.after
 
 
 def contexts(session: Session, _: Iterable[Node], scope: str) -> dict[str, Context]:
@@ -204,8 +206,11 @@ def data(session: Session, query: Query) -> Data:
         format="json2",
     ).result
     at = answer.point.value
-    rows = sorted(answer.data, key=lambda row: row[0], reverse=True)
-    return Data(answer.labels[1:], tuple((int(row[0]), tuple(point[at] for point in row[1:])) for row in rows))
+    try:
+        rows = [(int(row[0]), tuple(point[at] for point in row[1:])) for row in answer.data]
+    except (IndexError, TypeError, ValueError) as exc:
+        raise ParseError(f"/api/v3/data answered with points of another shape: {exc}") from None
+    return Data(answer.labels[1:], tuple(sorted(rows, key=itemgetter(0), reverse=True)))
 
 
 def _mapping(value: object) -> dict[str, Any]:

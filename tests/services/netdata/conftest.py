@@ -8,29 +8,29 @@ import pytest
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.target import NetdataTarget
 from tests.conftest import StartServer
-from tests.contract.vendor import SPECS, Contract, description
+from tests.contract.vendor import SPECS, Contract
 from tests.servers import NetdataServer
-from tests.services.netdata.support import await_true, plain
+from tests.services.netdata.support import await_true, contract, plain
 from tests.stubs.netdata import NetdataStub
 
 Connect = Callable[..., NetdataClient]
 
-_DESCRIPTION = "netdata/netdata-swagger.yaml"
-
 
 @pytest.fixture
 def agent(session_server: StartServer) -> NetdataServer:
-    """A real agent; its level is 0 at first, and its alarm has noticed."""
+    """A real agent; its level is 0 at first, and its alarm has looked at that."""
     server = session_server("netdata", "netdata")
     assert isinstance(server, NetdataServer)
     server.level(0)
-    await_true(lambda: plain(server.url, "/api/v1/alarms?active")["alarms"] == {})
+    await_true(
+        lambda: [one["status"] for one in plain(server.url, "/api/v1/alarms?all")["alarms"].values()] == ["CLEAR"]
+    )
     return server
 
 
 @pytest.fixture(scope="session")
 def _contract() -> Contract | None:
-    return Contract(description(_DESCRIPTION)) if (SPECS / _DESCRIPTION).exists() else None
+    return contract() if (SPECS / "netdata").exists() else None
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any
 
 import requests
@@ -10,6 +11,7 @@ from nms_workers.records import Entity, Event, Record, Sample, SampleBlock
 from nms_workers.service import Change
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.service import Netdata
+from tests.contract.vendor import Contract, description
 
 SECONDS = 30.0
 
@@ -60,6 +62,17 @@ def plain(url: str, path: str) -> Any:
     answer = requests.get(f"{url}{path}", timeout=SECONDS)
     assert answer.ok, f"{path}: {answer.status_code} {answer.text[:500]}"
     return answer.json()
+
+
+def contract() -> Contract:
+    """What Netdata says of its API; skips the test where that is not there.
+
+    It wants an answer of `data` to have exactly one of two shapes, of which the one allows whatever the other does.
+    """
+    said = deepcopy(description("netdata/netdata-swagger.yaml"))
+    schema = said["paths"]["/api/v3/data"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    schema["anyOf"] = schema.pop("oneOf")
+    return Contract(said)
 
 
 def await_true(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:

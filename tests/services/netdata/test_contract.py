@@ -5,10 +5,9 @@ from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.readings import table
 from nms_workers.services.netdata.service import Netdata
 from tests.conftest import StartServer
-from tests.contract.vendor import Contract, description
 from tests.metric_contract import never_emitted, undeclared
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import act, await_true, read
+from tests.services.netdata.support import act, await_true, contract, read
 from tests.stubs.netdata import NetdataStub
 
 # What an agent of 1.37 does not have, and why. A stub of 2.9 gives most of it.
@@ -35,7 +34,7 @@ NEVER_BY_1 = {
     "netdata_node_replicating_instances": "2.x tells how a node is streamed",
     "netdata_node_replication_ratio": "2.x tells how a node is streamed",
     "netdata_node_stream_age_seconds": "2.x tells how a node is streamed",
-    "netdata_node_streamed_bytes": "2.x tells how a node is streamed",
+    "netdata_node_streamed_bytes_total": "2.x tells how a node is streamed",
 }
 
 
@@ -71,7 +70,7 @@ def test_every_number_of_a_real_agent_is_known(start_server: StartServer, connec
 
 
 def test_every_request_is_as_netdata_describes(connect: Connect) -> None:
-    with NetdataStub(Contract(description("netdata/netdata-swagger.yaml"))) as stub:
+    with NetdataStub(contract()) as stub:
         stub.turn(stub.nodes[0], "system.load", "load_high", "WARNING")
         client = connect(stub.url, stub.key)
         assert everything(client)

@@ -55,7 +55,7 @@ def test_nodes(stub: NetdataStub, connect: Connect) -> None:
     assert value(records, "netdata_node_hops", node="child") == 1
     assert value(records, "netdata_node_collected", node="parent", what="dimensions") == 4
     assert value(records, "netdata_node_replication_ratio", node="child", direction="received") == 0.4
-    assert value(records, "netdata_node_streamed_bytes", node="parent", traffic="data") == 1000
+    assert value(records, "netdata_node_streamed_bytes_total", node="parent", traffic="data") == 1000
     assert value(records, "netdata_node_ml_dimensions", node="child", state="anomalous") == 1
     assert value(records, "netdata_unknown_fields", answer="nodes") == 0
     assert events(records) == []
