@@ -56,7 +56,7 @@ def ban(alert: eve.Record, fail2ban: str, jail: str, seconds: int | None) -> Fol
     Raises:
         Refused: the alert names no source address.
     """
-    arguments = {"jail": jail, "address": str(source(alert).network_address)}
+    arguments: Attributes = {"jail": jail, "address": str(source(alert).network_address)}
     if seconds is not None:
         arguments |= {"seconds": seconds}
     return FollowUp("fail2ban", "ban_ip", fail2ban, arguments, evidence(alert))

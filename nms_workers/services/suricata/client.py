@@ -7,6 +7,7 @@ client.close()
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -25,7 +26,8 @@ from nms_workers.services.suricata.target import SuricataTarget
 from nms_workers.transport.deadline import remaining
 
 
-class Stats(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Stats:
     """What the engine has counted since it started.
 
     Args:
@@ -151,7 +153,11 @@ class SuricataClient:
 
     def get_rules(self) -> list[rules.Rule]:
         """The rules in the engine's rule files, those switched off as well."""
-        return [rule for path in self.ruleset.files() for rule in rules.parsed(rules.read(path), str(path))]
+        found: list[rules.Rule] = []
+        for path in self.ruleset.files():
+            remaining(1.0)  # a large rule set ends with its run as well
+            found += rules.parsed(rules.read(path), str(path))
+        return found
 
     def _backwards(self) -> Iterator[bytes]:
         if self._file is None:
