@@ -43,6 +43,9 @@ class Suricata(Service):
 
     Alerts, anomalies and dropped packets become events with the time and the fingerprint of their record, each exactly
     once: how far the log was read is noted, and what a dead worker had read is read again and recognized.
+
+    Who cannot reach the host's files may read alerts, rules and statistics over HTTP: `nms-workers gateway suricata`
+    serves `/eve/alerts`, `/rules`, `/stats`, `/health` and `/openapi.json` beside the engine, to those with its token.
     """
 
     kind = "suricata"

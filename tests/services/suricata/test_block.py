@@ -8,10 +8,11 @@ import pytest
 from nms_workers.errors import Refused
 from nms_workers.jobs.cut_off import cut_off
 from nms_workers.records import Event
-from nms_workers.service import FollowUp, service
+from nms_workers.service import Change, FollowUp, service
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.service import Suricata
-from tests.servers import SuricataServer
+from tests.conftest import StartServer
+from tests.servers import Fail2banServer, SuricataServer
 from tests.services.suricata.conftest import Connect, send
 from tests.services.suricata.support import act, await_true, collect, events, signatures
 
@@ -47,13 +48,30 @@ def test_the_source_of_an_alert_is_asked_to_be_banned(suricata: SuricataServer, 
     assert by_flow.follow_ups[0].evidence["fingerprint"] == second.fingerprint
 
 
-def test_fail2ban_takes_what_it_is_asked_for(suricata: SuricataServer, client: SuricataClient) -> None:
-    send(suricata, ["http", "/attack", "::1"])
+@pytest.mark.parametrize("source", ["127.0.0.66", "::1"])
+def test_fail2ban_bans_whom_it_is_asked_to(
+    suricata: SuricataServer, client: SuricataClient, start_server: StartServer, source: str
+) -> None:
+    server = start_server("fail2ban")
+    assert isinstance(server, Fail2banServer)
+    send(suricata, ["http", "/attack", source])
     await_true(client.get_alerts)
-    change = act(client, "block_alert_source", **WHERE, sid=ATTACK, source="::1", seconds=60)
-    (wanted,) = change.follow_ups
-    taken = service(wanted.service).actions()[wanted.action].validate(wanted.arguments)
-    assert str(taken["address"]) == "::1/128"
+    (wanted,) = act(client, "block_alert_source", fail2ban="fw1", jail="nms", sid=ATTACK, source=source).follow_ups
+    done = done_by(server, wanted)
+    assert done.changed
+    assert await_true(lambda: f"nms ban {source}" in server.action_log.read_text())
+    assert not done_by(server, wanted).changed
+
+
+def done_by(server: Fail2banServer, wanted: FollowUp) -> Change:
+    """What becomes of a follow-up when its job runs."""
+    asked = service(wanted.service)
+    target = {"socket": server.socket, "config": server.config, "timezone": "UTC"}
+    action, client = asked.actions()[wanted.action], asked.client(asked.Target.model_validate(target))
+    try:
+        return action.run(client, **action.validate(wanted.arguments))
+    finally:
+        client.close()
 
 
 def test_the_newest_alert_of_a_network_counts(suricata: SuricataServer, client: SuricataClient) -> None:
@@ -63,7 +81,10 @@ def test_the_newest_alert_of_a_network_counts(suricata: SuricataServer, client: 
     assert change.follow_ups[0].arguments["address"] == "127.0.0.77"
     change = act(client, "block_alert_source", **WHERE, sid=ATTACK, source="127.0.0.64/29")
     assert change.follow_ups[0].arguments["address"] == "127.0.0.66"
-    change = act(client, "block_alert_source", **WHERE, sid=ATTACK, source="127.0.0.64/27", dry_run=True)
+    action = Suricata.actions()["block_alert_source"]
+    typed = action.validate({**WHERE, "sid": ATTACK, "source": "127.0.0.64/26"})
+    change = action.run(client, **typed, dry_run=True)
+    assert action.previews
     assert change.follow_ups == ()
     assert "would be asked" in change.message
 
