@@ -37,7 +37,7 @@ def suricata(
     Example: nms-workers gateway suricata --target ids1 --token file:/etc/nms/gateway-token
     """
     try:
-        from nms_workers.services.suricata.gateway import Certificate, application, serve
+        from nms_workers.services.suricata.gateway import Certificate, application, server
     except ImportError as exc:
         raise ConfigError(f"the gateway needs {exc.name}", hint="pip install 'nms-workers[gateway]'") from None
     from nms_workers.services.suricata.client import SuricataClient
@@ -55,7 +55,7 @@ def suricata(
         where = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}"
         typer.echo(f"the gateway of {name} listens at {where}", err=True)
         try:
-            serve(app, listener, certificate)
+            server(app, certificate).run(sockets=[listener])
         except OSError as exc:  # ssl's errors are some
             raise ConfigError(f"the certificate cannot be used: {exc.strerror or exc}") from None
         finally:

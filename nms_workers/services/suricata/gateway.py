@@ -4,9 +4,9 @@ Every answer needs the token (RFC 6750), has a bound, and is given in limited ti
 and a `Problem`: 504 it gave no answer in time, 503 it is not there, 502 it said no or what we cannot use.
 """
 
+import asyncio
 import hmac
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nms_workers import __version__
 from nms_workers.errors import ConfigError, Outcome, TargetError
@@ -87,27 +88,39 @@ def application(client: SuricataClient, token: Secret) -> FastAPI:
     return app
 
 
-def serve(app: FastAPI, listener: socket.socket, certificate: Certificate | None) -> None:
-    """Serve until SIGTERM or SIGINT; what is being answered then has some seconds to end.
+def server(app: FastAPI, certificate: Certificate | None) -> uvicorn.Server:
+    """What serves it: `run(sockets=[...])`, until SIGTERM or SIGINT; who is being answered then still is.
 
     Args:
         app: the gateway.
-        listener: a socket that listens.
         certificate: for HTTPS; None: HTTP.
     """
     config = uvicorn.Config(
         app,
+        http=_Hurried,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws="none",
         limit_concurrency=_AT_ONCE,
         timeout_graceful_shutdown=round(_SECONDS) + 2,
         ssl_certfile=certificate and certificate.cert,
         ssl_keyfile=certificate and certificate.key,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
+
+
+class _Hurried(H11Protocol):
+    """Hangs up on who connects and then asks nothing: they would keep others out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 def _routes(client: SuricataClient) -> APIRouter:

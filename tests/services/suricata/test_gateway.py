@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import trustme
-import uvicorn
 
-from nms_workers.services.suricata.gateway import application
+from nms_workers.services.suricata import gateway as gateway_module
+from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.transport.secret import Secret
 from tests.servers import SuricataServer
 from tests.services.suricata.conftest import Connect, send
@@ -240,25 +241,53 @@ def _answer(listener: socket.socket, words: bytes) -> None:
         connection.sendall(words)
 
 
-def test_a_fault_of_ours_is_no_traceback(
-    untouched: SuricataServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TEST_TOKEN", TOKEN)
-    client = connect(untouched)
-    del client.ruleset  # so it is broken
-    server = uvicorn.Server(uvicorn.Config(application(client, Secret("env:TEST_TOKEN")), log_level="warning"))
+@contextmanager
+def served(client: SuricataClient, token: Path) -> Iterator[int]:
+    """The port of a gateway in this process."""
+    token.write_text(TOKEN)
+    serving = gateway_module.server(gateway_module.application(client, Secret(f"file:{token}")), None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            answer = requests.get(f"http://127.0.0.1:{listener.getsockname()[1]}/rules", headers=headers, timeout=30)
+            yield listener.getsockname()[1]
         finally:
-            server.should_exit = True
+            serving.should_exit = True
             thread.join()
+
+
+def test_a_fault_of_ours_is_no_traceback(
+    untouched: SuricataServer, connect: Connect, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = connect(untouched)
+    del client.ruleset  # so it is broken
+    with served(client, tmp_path / "token") as port:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = requests.get(f"http://127.0.0.1:{port}/rules", headers=headers, timeout=30)
     assert answer.status_code == 500
     assert answer.json()["message"] == "this is a fault of ours"
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_who_asks_nothing_keeps_nobody_out(
+    untouched: SuricataServer, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "_SECONDS", 3.0)
+    with served(connect(untouched), tmp_path / "token") as port, ExitStack() as held:
+
+        def status() -> int:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Connection": "close"}
+            return requests.get(f"http://127.0.0.1:{port}/health", headers=headers, timeout=30).status_code
+
+        def crowded() -> bool:
+            for _ in range(40):
+                silent = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+                silent.sendall(b"GET /health HTTP/1.1\r\n")  # and then no more
+            return status() == 503
+
+        assert status() == 200
+        await_true(crowded)
+        await_true(lambda: status() == 200)
 
 
 def test_it_stops_cleanly(untouched: SuricataServer, gateway: Start) -> None:
@@ -316,3 +345,11 @@ def test_a_port_that_is_taken(untouched: SuricataServer, tmp_path: Path) -> None
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 2
     assert "nothing can listen at 127.0.0.1" in said
+
+
+def test_without_its_libraries_it_says_how_to_get_them(untouched: SuricataServer, tmp_path: Path) -> None:
+    (tmp_path / "fastapi.py").write_text("raise ModuleNotFoundError(name='fastapi')\n")  # found before the real one
+    process = _run(_settings(tmp_path, untouched))
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert "the gateway needs fastapi (pip install 'nms-workers[gateway]')" in said
