@@ -1,14 +1,17 @@
 """Everything that real engines make the service emit is declared in `metrics.csv`, and the other way round."""
 
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from nms_workers.records import Record
+from nms_workers.records import Entity, Record
 from nms_workers.services.suricata import counters
 from nms_workers.services.suricata.service import Suricata
 from tests.conftest import StartServer
+from tests.contract.vendor import description
 from tests.metric_contract import never_emitted, undeclared
 from tests.servers import SURICATA, SuricataServer
 from tests.services.suricata.conftest import Connect, send
@@ -63,7 +66,29 @@ def test_the_limits_of_version_8_are_no_counts_of_hits(start_server: StartServer
     server = start_server("suricata-8")
     assert isinstance(server, SuricataServer)
     records = read(connect(server), "counters")
+    (engine,) = [one for one in records if isinstance(one, Entity)]
+    assert engine.attributes["version"].startswith("8.")
     assert value(records, "suricata_host_memory_limit_bytes") == 4 << 20  # as in suricata.yaml
+
+
+@pytest.mark.parametrize(("version", "counted", "legacy"), [("7.0.10", 500, {"flow_mgr"}), ("8.0.6", 1000, set())])
+def test_every_counter_of_the_vendors_schema_is_known(version: str, counted: int, legacy: set[str]) -> None:
+    schema = description(f"suricata/eve-schema-{version}.json")
+    stats = _numbers(schema, schema["properties"]["stats"])
+    assert isinstance(stats, dict)
+    assert len(list(counters.flat(stats))) >= counted
+    unknown = counters.unknown(stats)
+    assert {name.partition(".")[0] for name in unknown} == legacy  # 6.0 was the last that had them
+
+
+def _numbers(schema: dict[str, Any], part: dict[str, Any]) -> "dict[str, Any] | int | None":
+    """What the schema describes, with 1 for each number and nothing for what is none."""
+    while reference := part.get("$ref"):
+        part = reduce(lambda within, name: within[name], reference.removeprefix("#/").split("/"), schema)
+    if part.get("properties"):
+        inside = ((name, _numbers(schema, one)) for name, one in part["properties"].items())
+        return {name: one for name, one in inside if one is not None}
+    return 1 if part.get("type") in ("integer", "number") else None
 
 
 def _only_elsewhere(engine: str, records: list[Record]) -> set[str]:
