@@ -29,7 +29,8 @@ class SuricataServer(Server):
         for part in (self.eve.parent, self.rules):
             part.mkdir(exist_ok=True)
         shutil.copy(source / "local.rules", self.rules)
-        vendor = next(above / "etc" / "suricata" for above in self.program.parents if (above / "etc" / "suricata").is_dir())
+        beside = (above / "etc" / "suricata" for above in self.program.parents)
+        vendor = next(folder for folder in beside if folder.is_dir())
         own = {
             "default-rule-path": self.rules,
             "classification-file": vendor / "classification.config",
