@@ -8,12 +8,13 @@ from nms_workers.services.grafana.client import GrafanaClient
 
 # Who keeps a rule ("provenance"): nobody in particular, so that people change it in Grafana; or programs, over the API.
 _PEOPLE, _PROGRAMS = "", "api"
+_READ_ONLY = ("provenance", "updated")
 
 
 def set_paused(client: GrafanaClient, uid: str, paused: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the rule was and how it is now.
 
-    The whole rule is sent back as it was read. A rule that people keep is sent with `X-Disable-Provenance`: without it
+    The rest of the rule is sent back as it was read. A rule that people keep is sent with `X-Disable-Provenance`: without it
     Grafana would take it out of their hands. One that programs keep is sent without, or Grafana would refuse it.
 
     Source: grafana.com/docs, HTTP API, alerting provisioning.
@@ -34,7 +35,8 @@ def set_paused(client: GrafanaClient, uid: str, paused: bool) -> tuple[dict[str,
         raise Refused("this Grafana cannot pause rules over its API", hint="pause it by hand, or renew Grafana")
     path = f"/api/v1/provisioning/alert-rules/{quote(uid, safe='')}"
     headers = {"X-Disable-Provenance": "true"} if keeper == _PEOPLE else {}
-    client.send("PUT", path, rule | {"isPaused": paused}, headers=headers)
+    wanted = {name: value for name, value in rule.items() if name not in _READ_ONLY} | {"isPaused": paused}
+    client.send("PUT", path, wanted, headers=headers)
     after = _state(client.get_alert_rule(uid))
     if after["paused"] is not paused or after["provenance"] != keeper:
         raise Refused(f"Grafana took the rule {uid} and shows it as {after}", hint="look whether others change it too")
