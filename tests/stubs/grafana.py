@@ -19,7 +19,7 @@ from tests.contract.vendor import Contract, description
 from tests.stubs.stub import Stub, route
 
 _RANKS = {"Viewer": 1, "Editor": 2, "Admin": 3}
-_PUBLIC = ("uid", "name", "type", "access", "url", "user", "database", "basicAuth", "basicAuthUser", "isDefault")
+_SETTABLE = ("name", "type", "access", "url", "user", "database", "basicAuth", "basicAuthUser", "isDefault", "jsonData")
 DESCRIPTION = "grafana/openapi3-9.3.2.json"
 VERSIONS = {9: "9.3.2", 10: "10.2.3", 11: "11.5.2", 12: "12.1.1", 13: "13.0.0"}
 
@@ -88,6 +88,7 @@ class GrafanaStub(Stub):
         self.stats: dict[str, Any] = {}
         self.license: dict[str, Any] | None = None
         self.meddle: Callable[[], None] | None = None  # somebody else, just before a dashboard is saved
+        self.most_hits = 5000  # of one page of a search
         self.forgetful = False  # it says yes to changes, and changes nothing
         self.held = threading.Event()  # health checks wait for it, outside of the lock
         self.held.set()
@@ -114,6 +115,13 @@ class GrafanaStub(Stub):
                 self.waiting -= 1
         return super()._answer(environ, start_response)
 
+    def _route(self, request: Request) -> Response:
+        try:
+            return super()._route(request)
+        except Exception as exc:
+            self.violations.append(f"the stub itself is at fault: {request.method} {request.path}: {exc!r}")
+            raise
+
     def refuse(self, request: Request) -> Any:
         """The answer to who is not known."""
         if request.path == "/api/health":
@@ -135,10 +143,10 @@ class GrafanaStub(Stub):
         self.dashboards[org, uid] = made
         return made
 
-    def add_source(self, uid: str, kind: str = "prometheus", health: Any = ("OK", "works"), **more: Any) -> None:
+    def add_source(self, uid: str, type: str = "prometheus", health: Any = ("OK", "works"), **more: Any) -> None:
         """A data source; its health is what the plugin says, or the name of another answer in `source_health`."""
         self._count += 1
-        known = {"id": self._count, "uid": uid, "orgId": 1, "name": uid, "type": kind, "typeName": kind.title()}
+        known = {"id": self._count, "uid": uid, "orgId": 1, "name": uid, "type": type, "typeName": type.title()}
         known |= {"typeLogoUrl": "", "access": "proxy", "url": "", "user": "", "database": "", "basicAuth": False}
         self.sources[uid] = known | {"isDefault": False, "jsonData": {}, "readOnly": False, "health": health} | more
 
@@ -169,6 +177,7 @@ class GrafanaStub(Stub):
                 if owner == org
             ]
         hits.sort(key=lambda hit: str(hit["title"]))
+        limit = min(limit, self.most_hits)
         return hits[(page - 1) * limit : page * limit]
 
     @route("/api/dashboards/uid/<uid>")
@@ -248,7 +257,7 @@ class GrafanaStub(Stub):
 
     @route("/api/datasources")
     def list_sources(self, request: Request) -> Any:
-        if denied := self._needs(request, "Editor", "datasources:read"):
+        if denied := self._needs(request, "Admin", "datasources:read"):
             return denied
         return [{k: v for k, v in one.items() if k not in ("health", "version")} for one in self.sources.values()]
 
@@ -268,11 +277,11 @@ class GrafanaStub(Stub):
         for what, taken in (("name", {one["name"] for one in self.sources.values()}), ("uid", set(self.sources))):
             if (asked["name"] if what == "name" else uid) in taken:
                 return {"message": f"data source with the same {what} already exists"}, 409
-        if "refuse me" in asked.get("url", ""):
+        if "refuse-me" in asked.get("url", ""):
             return {
                 "message": f"Validation error: {asked.get('secureJsonData')}"
             }, 400  # a plugin that repeats too much
-        self.add_source(uid, asked["type"], **{key: asked[key] for key in (*_PUBLIC, "jsonData") if key in asked})
+        self.add_source(uid, **{key: asked[key] for key in _SETTABLE if key in asked})
         self.secrets[uid] = asked.get("secureJsonData", {})
         made = self._source(self.sources[uid])
         if self.forgetful:
@@ -288,10 +297,10 @@ class GrafanaStub(Stub):
         return {"message": "Data source deleted", "id": 1}
 
     @route("/api/datasources/uid/<uid>/health")
-    def source_health(self, request: Request, uid: str) -> Any:
-        if denied := self._needs(request, "Editor", "datasources:query"):
-            return denied
+    def source_health(self, _: Request, uid: str) -> Any:
         health = self.sources[uid]["health"]
+        if health == "forbidden":
+            return _denied("datasources:query")
         if isinstance(health, tuple):
             status, message = health
             return {"status": status, "message": message, "details": {}}, 200 if status == "OK" else 400

@@ -86,9 +86,9 @@ def save(  # noqa: PLR0913 - they are named
         version = found.meta.version if found else 0
         body = {"dashboard": wanted | {"uid": uid, "version": version}, "folderUid": place, "message": message}
         saved = client.send("POST", "/api/dashboards/db", body | {"overwrite": False}).json(Saved)
-        now = client.get_dashboard(saved.uid)
-        if saved.uid != uid or now.meta.version < saved.version or now.meta.folder_uid != place:
-            raise Refused(f"Grafana saved the dashboard {uid} and shows another", hint="look at it in Grafana")
+        now = look(client, uid)
+        if now is None or now.meta.version < saved.version or now.meta.folder_uid != place:
+            raise Refused(f"Grafana saved the dashboard {uid} and does not show it", hint="look at the log of Grafana")
         return kept(uid, found), now, True
 
     wanted = plain(model)

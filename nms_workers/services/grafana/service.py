@@ -83,7 +83,7 @@ class Grafana(Service):
         for source in found[client.target.max_datasources :]:
             yield from readings.of_source(source, None)
         if verdicts["forbidden"]:
-            hint = "give the service account or user the permission datasources:query, as the role Editor has it"
+            hint = "give the service account or user the right to query them (datasources:query)"
             raise Refused(f"we may not ask {verdicts['forbidden']} data sources for their health", hint=hint)
         _all_read("datasources", found, client.target.max_datasources)
 
