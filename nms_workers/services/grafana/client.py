@@ -101,12 +101,11 @@ class GrafanaClient:
         found: list[tuple[model.Group, model.Rule]] = []
         query: dict[str, str | int] = {"limit_alerts": self.target.max_alerts, "group_limit": GROUPS}
         while True:
-            page = self._read("/api/prometheus/grafana/api/v1/rules", model.Rules, query).data
+            page = self._rules(query)
             found += [(group, rule) for group in page.groups for rule in group.rules or ()]
-            token = page.group_next_token
-            if not token or token == query.get("group_next_token") or len(found) > self.target.max_rules:
+            if not page.group_next_token or not page.groups or len(found) > self.target.max_rules:
                 return found
-            query["group_next_token"] = token
+            query["group_next_token"] = page.group_next_token
 
     def get_alerts(self) -> list[model.Alert]:
         """The alerts that fire, are about to recover, or have no data or an error."""
@@ -175,6 +174,14 @@ class GrafanaClient:
         if response.status in EXPLAINED:
             raise refusal("GET", response)
         return response.json(shape)
+
+    def _rules(self, query: Query) -> model.Groups:
+        try:
+            return self._read("/api/prometheus/grafana/api/v1/rules", model.Rules, query).data
+        except NotThere as exc:
+            raise NotThere(
+                exc.message, hint="its alerting is off: switch it on, or skip this poll at the target"
+            ) from None
 
     def _search(self, kind: str) -> list[model.Hit]:
         """Page after page until one brings nothing new: a server may give fewer than we ask for."""

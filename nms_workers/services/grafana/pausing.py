@@ -14,8 +14,8 @@ _READ_ONLY = ("provenance", "updated")
 def set_paused(client: GrafanaClient, uid: str, paused: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the rule was and how it is now.
 
-    The rest of the rule is sent back as it was read. A rule that people keep is sent with `X-Disable-Provenance`: without it
-    Grafana would take it out of their hands. One that programs keep is sent without, or Grafana would refuse it.
+    The rest of the rule is sent back as it was read. A rule that people keep is sent with `X-Disable-Provenance`:
+    without it Grafana would take it out of their hands. One that programs keep is sent without, or it would be refused.
 
     Source: grafana.com/docs, HTTP API, alerting provisioning.
 

@@ -9,7 +9,9 @@ import pytest
 from nms_workers.services.grafana.client import GrafanaClient
 from nms_workers.services.grafana.target import GrafanaTarget
 from tests.contract.vendor import SPECS
-from tests.stubs.grafana import DESCRIPTION, VERSIONS, GrafanaStub, described
+from tests.services.grafana.described import DESCRIPTION, described
+from tests.services.grafana.support import SECRET, fill
+from tests.stubs.grafana import VERSIONS, GrafanaStub
 
 Start = Callable[..., GrafanaStub]
 Connect = Callable[..., GrafanaClient]
@@ -58,3 +60,22 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
 def connect_admin(connect: Connect) -> Connect:
     """The same, as the server's administrator."""
     return lambda stub, **more: connect(stub, username="admin", password="env:TEST_GRAFANA_PASSWORD", **more)
+
+
+@pytest.fixture(params=[9, 13])
+def filled(request: pytest.FixtureRequest, start: Start) -> GrafanaStub:
+    """The oldest Grafana and the newest, with something of everything."""
+    stub = start(request.param)
+    fill(stub)
+    return stub
+
+
+@pytest.fixture
+def client(filled: GrafanaStub, connect: Connect) -> GrafanaClient:
+    """Our client of `filled`."""
+    return connect(filled)
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PROM_PASSWORD", SECRET)

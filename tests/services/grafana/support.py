@@ -30,6 +30,17 @@ DEFINITION = {
               "relativeTimeRange": {"from": 600, "to": 0}}],
     "notification_settings": {"receiver": "on call"}, "keep_firing_for": "1m",
 }  # fmt: skip
+SECRET = "s3cret-of-prometheus"  # what TEST_PROM_PASSWORD holds
+SOURCE: dict[str, Any] = {
+    "name": "Prometheus EU",
+    "type": "prometheus",
+    "url": "http://prom.example:9090",
+    "uid": "prom-eu",
+    "basic_auth_user": "nms",
+    "json_data": {"httpMethod": "POST", "timeInterval": "15s"},
+    "secure_json_data": {"basicAuthPassword": "env:TEST_PROM_PASSWORD"},
+}
+REMARK: dict[str, Any] = {"text": "deployed 2.3\non all", "time": "2026-01-02T03:04:05.678Z", "tags": ["b", "a"]}
 
 
 def alert(state: str, **labels: str) -> dict[str, Any]:
@@ -46,7 +57,13 @@ def alert(state: str, **labels: str) -> dict[str, Any]:
 def rule(uid: str, name: str, *alerts: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A rule with its state as Grafana tells it."""
     firing = any(one["state"].startswith("Alerting") for one in alerts)
-    told = {"uid": uid, "name": name, "state": "firing" if firing else "inactive", "health": "ok", "type": "alerting"}
+    told: dict[str, Any] = {
+        "uid": uid,
+        "name": name,
+        "state": "firing" if firing else "inactive",
+        "health": "ok",
+        "type": "alerting",
+    }
     told |= {"query": "up == 0", "duration": 300, "labels": {"team": "net"}, "isPaused": False, "provenance": ""}
     told |= {"lastEvaluation": "2026-01-02T03:04:05.5Z", "evaluationTime": 0.25, "alerts": list(alerts)}
     return told | more
@@ -130,3 +147,11 @@ def await_true(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         assert time.monotonic() < end, "the condition did not come true in time"
         time.sleep(0.02)
     return result
+
+
+def twice(client: GrafanaClient, action: str, **arguments: Any) -> Change:
+    """What it did; the second time it must do nothing."""
+    change = act(client, action, **arguments)
+    assert change.changed
+    assert not act(client, action, **arguments).changed
+    return change

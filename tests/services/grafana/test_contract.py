@@ -11,8 +11,9 @@ from nms_workers.services.grafana.service import Grafana
 from tests.contract.vendor import SPECS, description
 from tests.metric_contract import never_emitted, undeclared
 from tests.services.grafana.conftest import Connect, Start
-from tests.services.grafana.support import LICENSE, act, fill, read
-from tests.stubs.grafana import DESCRIPTION, VERSIONS, GrafanaStub, described
+from tests.services.grafana.described import DESCRIPTION, described
+from tests.services.grafana.support import LICENSE, act, entities, fill, read, value
+from tests.stubs.grafana import VERSIONS, GrafanaStub
 
 ENDPOINTS = SPECS / "grafana" / "endpoints-13.0.0.tsv"
 
@@ -85,10 +86,8 @@ def test_a_newer_statistic_is_counted_and_named(grafana: GrafanaStub, connect_ad
     fill(grafana)
     grafana.stats |= {"robots": 3, "nested": {"more": 4}, "word": "x"}
     records = read(connect_admin(grafana), "statistics")
-    (unknown,) = [r.value for r in records if getattr(r, "metric", "") == "grafana_unknown_fields"]
-    assert unknown == 2
-    (entity,) = [r for r in records if getattr(r, "kind", "") == "statistics"]
-    assert entity.attributes == {"unknown_fields": ["nested.more", "robots"]}  # type: ignore[union-attr]
+    assert value(records, "grafana_unknown_fields", answer="statistics") == 2
+    assert entities(records, "statistics") == {"grafana": {"unknown_fields": ["nested.more", "robots"]}}
 
 
 def test_what_undoes_an_action_exists() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nms_workers.errors import Refused, Timeout
-from nms_workers.records import Event, Record
+from nms_workers.records import Event, Record, Sample
 from nms_workers.services.grafana.service import Grafana
 from nms_workers.transport.deadline import deadline
 from tests.services.grafana.conftest import Connect, Start
@@ -112,7 +112,7 @@ def test_the_health_of_a_data_source(major: int, case: tuple[Any, str, str], sta
     records = read(connect(stub), "datasources")
     assert entities(records, "datasource")["one"]["health"] == verdict
     assert value(records, "grafana_datasources_in_health", health=verdict) == 1
-    healthy = [r.value for r in records if getattr(r, "metric", "") == "grafana_datasource_healthy"]
+    healthy = [r.value for r in records if isinstance(r, Sample) and r.metric == "grafana_datasource_healthy"]
     assert healthy == {"healthy": [1], "unhealthy": [0], "unchecked": []}[verdict]
     told = [(one.fingerprint, one.state) for one in events(records)]
     assert told == ([("datasource_unhealthy:one", "firing")] if verdict == "unhealthy" else [])
@@ -221,7 +221,7 @@ def test_alerts(any_grafana: GrafanaStub, connect: Connect) -> None:
     assert value(records, "grafana_alert_rules_in_health", health="error") == 1
     assert value(records, "grafana_alerts", state="alerting") == 1
     assert value(records, "grafana_alerts", state="normal") == 1
-    key = "r1" if any_grafana.major >= 11 else "ops/Host down"  # older ones do not tell the uid here
+    key = "r1" if any_grafana.major >= 11 else "Ops/Host down"  # older ones do not tell the uid here
     assert value(records, "grafana_alert_rule_evaluation_seconds", rule=key, name="Host down") == 0.25
     found = entities(records, "alert_rule")[key]
     assert (found["state"], found["health"], found["group"], found["for_seconds"]) == ("firing", "ok", "hosts", 300)
@@ -319,7 +319,13 @@ def test_no_rules_and_rules_that_never_ran(grafana: GrafanaStub, connect: Connec
     grafana.groups = [group("g", fresh, recording)]
     records = read(client, "alerts")
     assert set(entities(records, "alert_rule")) == {"r1", "r2"}
-    assert not [r for r in records if getattr(r, "metric", "").endswith("_timestamp_seconds")]
+    assert not [r for r in records if isinstance(r, Sample) and r.metric.endswith("_timestamp_seconds")]
+
+
+def test_a_grafana_without_alerting(grafana: GrafanaStub, connect: Connect) -> None:
+    grafana.alerting = False
+    with pytest.raises(Refused, match=r"404: Not found \(its alerting is off: switch it on, or skip this poll"):
+        read(connect(grafana), "alerts")
 
 
 def test_statistics(any_grafana: GrafanaStub, connect_admin: Connect) -> None:
