@@ -18,6 +18,7 @@ from tests.stubs.stub import Stub, route
 
 _RANKS = {"Viewer": 1, "Editor": 2, "Admin": 3}
 _SETTABLE = ("name", "type", "access", "url", "user", "database", "basicAuth", "basicAuthUser", "isDefault", "jsonData")
+_USUAL = ({"role": "Viewer", "permission": 1}, {"role": "Editor", "permission": 2})  # of a new dashboard
 VERSIONS = {9: "9.3.2", 10: "10.2.3", 11: "11.5.2", 12: "12.1.1", 13: "13.0.0"}
 
 
@@ -120,7 +121,7 @@ class GrafanaStub(Stub):
         """A dashboard as somebody made it by hand."""
         self._count += 1
         model = {"id": self._count, "uid": uid, "title": title, "version": 1, "tags": [], "panels": []}
-        made = {"model": model | more.pop("model", {}), "folder": folder, "provisioned": False} | more
+        made = {"model": model | more.pop("model", {}), "folder": folder, "provisioned": False, "acl": _USUAL} | more
         self.dashboards[org, uid] = made
         return made
 
@@ -190,6 +191,20 @@ class GrafanaStub(Stub):
         numbers = {} if self.major >= 13 else {"id": found["model"]["id"]}
         return {"title": title, "message": f"Dashboard {title} deleted", "uid": uid} | numbers
 
+    @route("/api/dashboards/uid/<uid>/permissions")
+    def permissions(self, request: Request, uid: str) -> Any:
+        if denied := self._needs(request, "Admin", "dashboards.permissions:read"):
+            return denied
+        own = self.dashboards[self._org(request), uid]["acl"]
+        inherited = {"role": "Admin", "permission": 4, "inherited": True}
+        return [{"uid": uid, "userId": 0, "teamId": 0, "inherited": False} | one for one in (*own, inherited)]
+
+    @route("/api/dashboards/uid/<uid>/permissions", "POST")
+    def set_permissions(self, request: Request, uid: str) -> Any:
+        if not self.forgetful:
+            self.dashboards[self._org(request), uid]["acl"] = tuple(request.get_json()["items"])
+        return {"message": "Dashboard permissions updated"}
+
     @route("/api/dashboards/db", "POST")
     def save_dashboard(self, request: Request) -> Any:
         if denied := self._needs(request, "Editor", "dashboards:create"):
@@ -206,6 +221,7 @@ class GrafanaStub(Stub):
         model |= {"id": found["model"]["id"] if found else self._count, "version": version}
         if not self.forgetful:
             kept = {"model": model, "folder": asked.get("folderUid", ""), "provisioned": False}
+            kept["acl"] = found["acl"] if found else _USUAL
             self.dashboards[org, model["uid"]] = kept | {"message": asked.get("message", "")}
         url = f"/d/{model['uid']}/x"
         return {

@@ -74,6 +74,10 @@ class GrafanaClient:
         """A dashboard with its model."""
         return self._read(f"/api/dashboards/uid/{quote(uid, safe='')}", model.Dashboard)
 
+    def get_permissions(self, uid: str) -> list[model.Permission]:
+        """Who may do what with a dashboard, those of its folder (`inherited`) among them."""
+        return self._read(f"/api/dashboards/uid/{quote(uid, safe='')}/permissions", list[model.Permission])
+
     def get_datasources(self) -> list[model.Datasource]:
         """All data sources of the organisation; Grafana itself bounds them, to 5000 unless told otherwise."""
         return self._read("/api/datasources", list[model.Datasource])
@@ -85,7 +89,7 @@ class GrafanaClient:
     def ask_health(self, uid: str) -> Response:
         """What a data source says of its health, whatever the status; the plugin may take its time.
 
-        The statuses are told apart in `sources.judged`.
+        The statuses are told apart in `checks.judged`.
         """
         return self._http.get(f"/api/datasources/uid/{quote(uid, safe='')}/health", expect=(*EXPLAINED, 501, 503))
 

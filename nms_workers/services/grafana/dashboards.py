@@ -2,21 +2,37 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from nms_workers.errors import Refused
-from nms_workers.service import TargetSettings
 from nms_workers.services.grafana.client import GrafanaClient
 from nms_workers.services.grafana.model import Dashboard, Saved
-from nms_workers.services.grafana.refusals import Conflict, NotThere, Overtaken
+from nms_workers.services.grafana.refusals import Conflict, Forbidden, NotThere, Overtaken
 from nms_workers.services.grafana.target import FolderUid, Model, Uid
 
 _TRIES = 3  # somebody else may save between our look and our save
 _SERVERS_OWN = ("id", "uid", "version")  # of a model: Grafana counts and names for itself
+
+
+class Grant(BaseModel):
+    """A permission of a dashboard's own: of a role, or a team or user by its number; 1 view, 2 edit, 4 administer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    permission: NonNegativeInt
+    role: Annotated[str, Field(pattern=r"^[A-Za-z]{0,20}$")] = ""
+    team: NonNegativeInt = 0
+    user: NonNegativeInt = 0
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As Grafana takes it."""
+        whole = {"permission": self.permission, "role": self.role, "teamId": self.team, "userId": self.user}
+        return {name: value for name, value in whole.items() if value}
 
 
 class Kept(BaseModel):
@@ -25,14 +41,16 @@ class Kept(BaseModel):
     Args:
         model: the whole of it, None when it was not there.
         version: which it was.
+        grants: permissions of its own, read when it is deleted; None: nobody read them, or we may not.
     """
 
-    model_config = TargetSettings.model_config
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     uid: Uid
     folder: FolderUid = ""
     version: int = 0
     model: Model | None = None
+    grants: frozenset[Grant] | None = None
 
 
 def uid_for(title: str, folder: str) -> str:
@@ -102,10 +120,40 @@ def delete(client: GrafanaClient, uid: str) -> tuple[Kept, Dashboard | None]:
     if found is None:
         return Kept(uid=uid), None
     _may_change(uid, found, True)
+    before = kept(uid, found).model_copy(update={"grants": grants(client, uid)})
     client.send("DELETE", f"/api/dashboards/uid/{quote(uid, safe='')}")
     if look(client, uid) is not None:
         raise Refused(f"Grafana deleted the dashboard {uid} and still shows it", hint="look at the log of Grafana")
-    return kept(uid, found), found
+    return before, found
+
+
+def restore(client: GrafanaClient, before: Kept, model: Mapping[str, Any]) -> tuple[Kept, Dashboard, bool]:
+    """Put a dashboard back, with the permissions of its own if they were kept; returns as `save` does.
+
+    Raises:
+        Refused: as `save` does; or it is back, and its permissions are not.
+    """
+    was, now, saved = save(
+        client, before.uid, model, folder=before.folder, message="put back by nms-workers", overwrite=True
+    )
+    if before.grants is None or before.grants == grants(client, before.uid):
+        return was, now, saved
+    items = [grant.body for grant in before.grants]
+    client.send("POST", f"/api/dashboards/uid/{quote(before.uid, safe='')}/permissions", {"items": items})
+    if before.grants != grants(client, before.uid):
+        hint = "set them in Grafana: until then others may see it"
+        raise Refused(f"the dashboard {before.uid} is back, and its permissions are not", hint=hint)
+    return was, now, True
+
+
+def grants(client: GrafanaClient, uid: str) -> frozenset[Grant] | None:
+    """The permissions of a dashboard's own; None: we may not read them."""
+    try:
+        found = client.get_permissions(uid)
+    except Forbidden:
+        return None
+    own = (one for one in found if not one.inherited)
+    return frozenset(Grant(permission=o.permission, role=o.role, team=o.team_id, user=o.user_id) for o in own)
 
 
 def about(found: Dashboard | None, uid: str) -> dict[str, Any]:

@@ -66,6 +66,16 @@ class Saved(msgspec.Struct, frozen=True):
     url: str = ""
 
 
+class Permission(msgspec.Struct, rename="camel", frozen=True):
+    """What a role, a team or a user (or service account) may do with a dashboard: 1 view, 2 edit, 4 administer."""
+
+    permission: int
+    role: str = ""
+    team_id: int = 0
+    user_id: int = 0
+    inherited: bool = False
+
+
 class Datasource(msgspec.Struct, rename="camel", frozen=True):
     """A data source. Its `jsonData` is left where it is: people put secrets there."""
 

@@ -13,8 +13,8 @@ import msgspec
 from nms_workers.mapping import MappingTable
 from nms_workers.records import Entity, Event, Record, Sample, Severity
 from nms_workers.services.grafana import model
+from nms_workers.services.grafana.checks import Checked
 from nms_workers.services.grafana.client import FIRING
-from nms_workers.services.grafana.sources import Checked
 
 _STATISTICS = MappingTable(Path(__file__).with_name("statistics.csv"))
 _LICENSE = MappingTable(Path(__file__).with_name("license.csv"))

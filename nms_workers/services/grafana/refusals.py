@@ -1,5 +1,6 @@
 """What Grafana says when it says no, as our errors: which kind, and what to do about it."""
 
+import re
 from collections.abc import Collection
 
 from nms_workers.errors import Refused, TargetError
@@ -8,6 +9,7 @@ from nms_workers.transport.http import Response
 
 EXPLAINED = (400, 403, 404, 409, 412, 422, 500)  # statuses that come with Grafana's own words
 
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")  # plugins repeat the URL of a data source
 _LONGEST = 300  # characters of the server's own words in a message
 _RIGHTS = "the credentials are known and lack the permission: give the service account or user a role that has it"
 
@@ -52,7 +54,7 @@ def told(response: Response) -> Told:
 
 def words(said: Told, hidden: Collection[str] = ()) -> str:
     """The message in one short line, without what must not be shown."""
-    text = said.message
+    text = _CREDENTIALS.sub("://***@", said.message)
     for secret in hidden:
         text = text.replace(secret, "***")
     return " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * _LONGEST]).split())[:_LONGEST]

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from nms_workers.errors import Refused
 from nms_workers.records import Record
 from nms_workers.service import Change, Service, action, poll
-from nms_workers.services.grafana import annotations, dashboards, pausing, readings, sources
+from nms_workers.services.grafana import annotations, checks, dashboards, pausing, readings, sources
 from nms_workers.services.grafana.annotations import Remark
 from nms_workers.services.grafana.client import FIRING, GrafanaClient
 from nms_workers.services.grafana.dashboards import Kept
@@ -75,7 +75,7 @@ class Grafana(Service):
         found = client.get_datasources()
         yield from readings.of_sources(found)
         verdicts: Counter[str] = Counter()
-        for source, checked in sources.checked(client, found[: client.target.max_datasources]):
+        for source, checked in checks.checked(client, found[: client.target.max_datasources]):
             verdicts[checked.verdict] += 1
             if checked.verdict != "gone":
                 yield from readings.of_source(source, checked)
@@ -150,25 +150,25 @@ class Grafana(Service):
         )
         done = "saved" if saved else "was so already"
         said = f"dashboard {after.title} ({before.uid}) {done}, version {after.meta.version}"
-        return Change(saved, said, before.model_dump(), dashboards.about(after, before.uid))
+        return Change(saved, said, before.model_dump(mode="json"), dashboards.about(after, before.uid))
 
     @action(undo="restore_dashboard", serialize_by="uid", confirm=True)
     def delete_dashboard(self, client: GrafanaClient, uid: Uid) -> Change:
         """Delete a dashboard with its versions."""
         before, found = dashboards.delete(client, uid)
         said = f"dashboard {found.title} ({uid}) deleted" if found else f"there is no dashboard {uid}"
-        return Change(found is not None, said, before.model_dump(), dashboards.about(None, uid))
+        if found and before.grants is None:
+            said += "; we may not read its permissions, so undo will not bring them back"
+        return Change(found is not None, said, before.model_dump(mode="json"), dashboards.about(None, uid))
 
     @action(undo="restore_dashboard", confirm=True)
     def restore_dashboard(self, client: GrafanaClient, before: Kept) -> Change:
         """Put a dashboard back to what an action kept as `before`: an earlier model, or none."""
         if before.model is None:
             return self.delete_dashboard(client, before.uid)
-        was, after, saved = dashboards.save(
-            client, before.uid, before.model, folder=before.folder, message="put back by nms-workers", overwrite=True
-        )
+        was, after, saved = dashboards.restore(client, before, before.model)
         said = f"dashboard {after.title} ({before.uid}) " + ("is as it was" if saved else "was so already")
-        return Change(saved, said, was.model_dump(), dashboards.about(after, before.uid))
+        return Change(saved, said, was.model_dump(mode="json"), dashboards.about(after, before.uid))
 
     @action(undo="delete_datasource", serialize_by="name")
     def create_datasource(  # noqa: PLR0913 - the arguments of the job

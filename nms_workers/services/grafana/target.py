@@ -81,6 +81,6 @@ class GrafanaTarget(HttpSettings):
     max_users: PositiveInt = 5000
     max_rules: PositiveInt = 2000
     max_alerts: PositiveInt = 1000
-    checks_at_once: Annotated[int, Field(ge=1, le=32)] = 4
+    checks_at_once: Annotated[int, Field(ge=1, le=32)] = 8
     check_timeout: PositiveFloat = 10.0
     active_days: PositiveFloat = 30.0

@@ -25,7 +25,9 @@ def everything(client: GrafanaClient, stub: GrafanaStub) -> None:
     made = act(client, "create_dashboard", title="New", uid="new", folder="ops")
     act(client, "create_dashboard", title="Newer", uid="new", overwrite=True)
     act(client, "restore_dashboard", before=made.before)
-    act(client, "delete_dashboard", uid="hosts")
+    stub.dashboards[1, "hosts"]["acl"] = ({"permission": 1, "teamId": 3},)
+    gone = act(client, "delete_dashboard", uid="hosts")
+    act(client, "restore_dashboard", before=gone.before)
     act(client, "create_datasource", name="Tempo", type="tempo", url="http://tempo:3200", json_data={"a": 1})
     act(client, "delete_datasource", name="Tempo")
     if stub.major >= 10:

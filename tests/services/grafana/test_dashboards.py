@@ -136,6 +136,34 @@ def test_a_dashboard_is_deleted_and_comes_back(filled: GrafanaStub, client: Graf
     assert not undo(client, "delete_dashboard", {"uid": "hosts"}, change).changed
 
 
+OWN = ({"permission": 4, "userId": 7}, {"permission": 1, "teamId": 3}, {"permission": 2, "role": "Editor"})
+
+
+def test_a_dashboard_comes_back_with_its_permissions(filled: GrafanaStub, client: GrafanaClient) -> None:
+    """A new one is for everybody: what few were allowed to see must not come back for all."""
+    filled.dashboards[1, "hosts"]["acl"] = OWN
+    change = act(client, "delete_dashboard", uid="hosts")
+    assert undo(client, "delete_dashboard", {"uid": "hosts"}, change).changed
+    assert sorted(map(str, filled.dashboards[1, "hosts"]["acl"])) == sorted(map(str, OWN))
+    assert not undo(client, "delete_dashboard", {"uid": "hosts"}, change).changed
+
+
+def test_a_restoring_that_was_interrupted_is_ended(filled: GrafanaStub, client: GrafanaClient) -> None:
+    """It was back, and its permissions were not yet."""
+    filled.dashboards[1, "hosts"]["acl"] = OWN
+    change = act(client, "delete_dashboard", uid="hosts")
+    act(client, "create_dashboard", dashboard=change.before["model"], uid="hosts", folder="ops")
+    assert undo(client, "delete_dashboard", {"uid": "hosts"}, change).changed
+    assert len(filled.dashboards[1, "hosts"]["acl"]) == len(OWN)
+
+
+def test_permissions_that_we_may_not_read(filled: GrafanaStub, client: GrafanaClient) -> None:
+    filled.accounts[1].roles = {1: "Editor"}
+    change = act(client, "delete_dashboard", uid="hosts")
+    assert "we may not read its permissions, so undo will not bring them back" in change.message
+    assert undo(client, "delete_dashboard", {"uid": "hosts"}, change).changed
+
+
 def test_a_dashboard_larger_than_any() -> None:
     big = {"title": "x", "panels": ["y" * 1000] * 4300}
     with pytest.raises(Refused, match=r"bytes of JSON are more than 4194304"):

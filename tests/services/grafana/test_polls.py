@@ -122,6 +122,7 @@ def test_the_health_of_a_data_source(major: int, case: tuple[Any, str, str], sta
 def test_data_sources(grafana: GrafanaStub, connect: Connect) -> None:
     fill(grafana)
     grafana.add_source("going", health="deleted")
+    grafana.sources["loki"]["health"] = ("ERROR", 'Get "http://nms:hush@loki:3100/ready": connection refused')
     records = read(connect(grafana), "datasources")
     assert value(records, "grafana_datasources") == 4
     assert value(records, "grafana_datasources_of_type", type="prometheus") == 2
