@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, TypeAdapter
 
 from nms_workers.errors import Refused
 from nms_workers.records import Record
@@ -17,10 +17,10 @@ from nms_workers.services.grafana.dashboards import Kept
 from nms_workers.services.grafana.target import (
     FolderUid,
     GrafanaTarget,
+    Key,
     Lines,
     Model,
     Options,
-    PluginId,
     Secrets,
     SourceName,
     SourceUrl,
@@ -32,9 +32,8 @@ from nms_workers.services.grafana.target import (
     now,
 )
 
-T = TypeVar("T")
-
 Message = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+_UID = TypeAdapter[str](Uid)
 WhenMade: Any = Field(default_factory=now)  # when the job is submitted: however often it runs, it is one annotation
 
 
@@ -176,7 +175,7 @@ class Grafana(Service):
         client: GrafanaClient,
         *,
         name: SourceName,
-        type: PluginId,
+        type: Key,
         url: SourceUrl | None = None,
         uid: Uid | None = None,
         access: Literal["proxy", "direct"] = "proxy",
@@ -281,7 +280,7 @@ def _as_uid(value: object) -> str:
         Refused: Grafana would not take it, or a path could not hold it.
     """
     try:
-        return Kept(uid=value).uid  # type: ignore[arg-type]
+        return _UID.validate_python(value, strict=True)
     except ValueError:
         raise Refused("the uid of the dashboard's model is none", hint="1 to 40 of A-Z a-z 0-9 _ -") from None
 

@@ -1,6 +1,7 @@
 """The settings of one Grafana server, and what may be asked of its objects."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -23,9 +24,19 @@ def _bounded(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _public(options: dict[str, Any]) -> dict[str, Any]:
-    if secret := sorted(name for name in options if _SECRET_NAME.search(name)):
+    if secret := sorted(name for name in _names(options) if _SECRET_NAME.search(name)):
         raise ValueError(f"{', '.join(secret)} would be readable by everybody: use secure_json_data, with references")
     return options
+
+
+def _names(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from _names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names(inner)
 
 
 def _public_url(url: str) -> str:
@@ -48,13 +59,13 @@ Title = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\s]([^\x00-\x1f\x7f-\x9f]{0,188}[^\x00-\x1f\x7f-\x9f\s])?$")
 ]
 SourceName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\s.][^\x00-\x1f\x7f-\x9f]{0,188}$")]
-PluginId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Lines = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$")]
 Tags = Annotated[tuple[Text, ...], Field(max_length=50)]
 When = Annotated[AwareDatetime, Field(ge=datetime(1971, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 Model = Annotated[dict[str, Any], AfterValidator(_bounded)]
 Options = Annotated[dict[str, Any], Field(max_length=200), AfterValidator(_bounded), AfterValidator(_public)]
-Secrets = Annotated[dict[PluginId, Secret], Field(max_length=50)]
+Secrets = Annotated[dict[Key, Secret], Field(max_length=50)]
 SourceUrl = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f-\x9f]{0,2000}$"), AfterValidator(_public_url)]
 
 

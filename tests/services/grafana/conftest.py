@@ -48,7 +48,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
 
     def make(stub: GrafanaStub, **settings: Any) -> GrafanaClient:
         login = {} if "username" in settings else {"token": "env:TEST_GRAFANA_TOKEN"}
-        clients.append(GrafanaClient(GrafanaTarget(**{"url": stub.url, "retry": {"attempts": 1}} | login | settings)))
+        usual: dict[str, Any] = {"url": stub.url, "retry": {"attempts": 1}, "check_timeout": 60}
+        clients.append(GrafanaClient(GrafanaTarget(**usual | login | settings)))
         return clients[-1]
 
     yield make

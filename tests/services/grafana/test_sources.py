@@ -73,6 +73,7 @@ def test_a_secret_that_cannot_be_read(filled: GrafanaStub, client: GrafanaClient
     [
         ({"json_data": {"basicAuthPassword": "x"}}, "readable by everybody: use secure_json_data"),
         ({"json_data": {"apiToken": "x"}}, "readable by everybody"),
+        ({"json_data": {"a": [{"client_secret": "x"}]}}, "client_secret would be readable by everybody"),
         ({"secure_json_data": {"basicAuthPassword": "plain"}}, "secure_json_data"),
         ({"url": "http://nms:hush@prom:9090"}, "must not carry credentials"),
         ({"type": "../x"}, "type"),
