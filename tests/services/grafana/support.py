@@ -1,10 +1,9 @@
 """How the tests of this service read and act, and what they put into a Grafana."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Entity, Record
 from nms_workers.service import Change
 from nms_workers.services.grafana.client import GrafanaClient
 from nms_workers.services.grafana.service import Grafana
@@ -123,30 +122,9 @@ def undo(client: GrafanaClient, action: str, arguments: dict[str, Any], change: 
     return act(client, back, **kept, **({"before": change.before} if "before" in takes else {}))
 
 
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; fails when it is not there once."""
-    wanted = tuple(sorted(labels.items()))
-    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
-    return found
-
-
 def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
     """Attributes by key of the entities of a kind."""
     return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
-
-
-def events(records: Iterable[Record], kind: str = "") -> list[Event]:
-    """The events, of one kind where one is named."""
-    return [r for r in records if isinstance(r, Event) and kind in ("", r.kind)]
-
-
-def await_true(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.02)
-    return result
 
 
 def twice(client: GrafanaClient, action: str, **arguments: Any) -> Change:
