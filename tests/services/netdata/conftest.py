@@ -10,7 +10,8 @@ from nms_workers.services.netdata.target import NetdataTarget
 from tests.conftest import StartServer
 from tests.contract.vendor import SPECS, Contract
 from tests.servers import NetdataServer
-from tests.services.netdata.support import await_true, contract, plain
+from tests.services.netdata.support import contract, plain
+from tests.services.records import await_true
 from tests.stubs.netdata import NetdataStub
 
 Connect = Callable[..., NetdataClient]

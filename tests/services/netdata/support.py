@@ -1,13 +1,12 @@
 """How the tests of this service read, act, and find out what is true."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
 import requests
 
-from nms_workers.records import Entity, Event, Record, Sample, SampleBlock
+from nms_workers.records import Entity, Record, SampleBlock
 from nms_workers.service import Change
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.service import Netdata
@@ -25,13 +24,6 @@ def act(client: NetdataClient, action: str, **arguments: Any) -> Change:
     """Run an action as a job does: its arguments come as JSON and are validated."""
     declared = Netdata.actions()[action]
     return declared.run(client, **declared.validate(arguments))
-
-
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; fails when it is not there once."""
-    wanted = tuple(sorted(labels.items()))
-    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
-    return found
 
 
 def charts(records: Iterable[Record]) -> dict[tuple[str, str, str], float]:
@@ -52,11 +44,6 @@ def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
     return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
 
 
-def events(records: Iterable[Record], kind: str = "") -> list[Event]:
-    """The events, or those of a kind."""
-    return [r for r in records if isinstance(r, Event) and kind in ("", r.kind)]
-
-
 def plain(url: str, path: str) -> Any:
     """The JSON at a path, without our code."""
     answer = requests.get(f"{url}{path}", timeout=SECONDS)
@@ -73,12 +60,3 @@ def contract() -> Contract:
     schema = said["paths"]["/api/v3/data"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     schema["anyOf"] = schema.pop("oneOf")
     return Contract(said)
-
-
-def await_true(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.1)
-    return result

@@ -12,7 +12,8 @@ from nms_workers.services.netdata.service import Netdata
 from tests.conftest import StartServer
 from tests.servers import NetdataServer
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import SECONDS, act, await_true
+from tests.services.netdata.support import SECONDS, act
+from tests.services.records import await_true
 from tests.stubs.netdata import NetdataStub
 
 NOTHING = {"all": False, "type": "None", "silencers": []}

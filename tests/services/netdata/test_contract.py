@@ -7,7 +7,8 @@ from nms_workers.services.netdata.service import Netdata
 from tests.conftest import StartServer
 from tests.metric_contract import never_emitted, undeclared
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import act, await_true, contract, read
+from tests.services.netdata.support import act, contract, read
+from tests.services.records import await_true
 from tests.stubs.netdata import NetdataStub
 
 # What an agent of 1.37 does not have, and why. A stub of 2.9 gives most of it.

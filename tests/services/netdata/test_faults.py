@@ -16,7 +16,8 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import NetdataServer
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import charts, read, value
+from tests.services.netdata.support import charts, read
+from tests.services.records import value
 from tests.stubs.netdata import CHILD, NetdataStub
 from tests.transport.sites import Call, Site
 

@@ -11,7 +11,8 @@ from nms_workers.services.netdata.service import Netdata
 from tests.conftest import StartServer
 from tests.servers import NetdataServer
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import await_true, charts, entities, events, plain, read, value
+from tests.services.netdata.support import charts, entities, plain, read
+from tests.services.records import await_true, events, value
 
 
 class Family(NamedTuple):

@@ -8,7 +8,8 @@ from nms_workers.store import query
 from nms_workers.store.history import History
 from tests.servers import NetdataServer
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import await_true, events, read
+from tests.services.netdata.support import read
+from tests.services.records import await_true, events
 from tests.store.conftest import Database, make_database, newest  # noqa: F401 - fixtures
 from tests.store.slots import START, slot
 
