@@ -24,7 +24,8 @@ class NetdataTarget(HttpSettings):
         token: a bearer token, for agents of 2.x whose bearer token protection is on.
         api_key: the key of the management API, needed by the actions only: what stands in the file `netdata.api.key`
             of the agent's lib directory (`/var/lib/netdata`).
-        charts, exclude_charts: patterns of chart ids or names that are read, or left out. Chosen at the agent.
+        charts, exclude_charts: patterns of chart ids or names that are read, or left out; `*` stands for anything:
+            `system.*`. Chosen at the agent.
         contexts, exclude_contexts: the same of contexts. Chosen here.
         nodes, exclude_nodes: the same of the nodes of a parent, by their host names.
         max_nodes: how many nodes of a parent are read; more than that is told.

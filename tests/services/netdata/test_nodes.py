@@ -58,7 +58,7 @@ def test_all_nodes_are_read(family: Family, connect: Connect) -> None:
     assert nodes_of(client) == {"the parent", "the child"}
 
     family.child.level(60)
-    (event,) = await_true(lambda: events(read(client, "alarms"), "alarm"))
+    (event,) = await_true(lambda: events(read(client, "alarms"), "alarm"), 60)
     assert event.fingerprint == f"alarm:{guid}:statsd_nms.level_gauge:nms_level"
     assert value(read(client, "nodes"), "netdata_node_alarms", node="the child", status="warning") == 1
     (change,) = [one for one in events(read(client, "transitions")) if one.attributes["to"] == "WARNING"]
