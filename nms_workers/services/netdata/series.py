@@ -23,7 +23,7 @@ from nms_workers.services.netdata.model import Chart, Node
 
 METRIC = "netdata_chart_value"
 
-_Shape = tuple[tuple[str, str, str, str, tuple[str, ...]], ...]  # of charts: id, context, family, units, dimensions
+_Shape = list[tuple[str, ...]]  # of each chart: id, context, family, units, ids and names of its dimensions
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,13 @@ class ChartSeries:
             newest = max(chart.last_updated for _, chart in kept)
             old = newest - self.stale_after
             reading.stale = sum(chart.last_updated < old for _, chart in kept)
-            shape = tuple((id_, one.context, one.family, one.units, tuple(one.dimensions)) for id_, one in kept)
-            values = [
-                dimension.value if chart.last_updated >= old else None
-                for _, chart in kept
-                for dimension in chart.dimensions.values()
-            ]
+            shape: _Shape = []
+            values: list[float | None] = []
+            for chart_id, chart in kept:
+                lines = chart.dimensions.values()
+                names = [one.name for one in lines]
+                shape.append((chart_id, chart.context, chart.family, chart.units, *chart.dimensions, *names))
+                values += [one.value for one in lines] if chart.last_updated >= old else [None] * len(names)
             reading.block = SampleBlock(self._layout(node, shape, dict(kept)), _array(values))
         return reading
 

@@ -27,7 +27,7 @@ def known() -> ChartSeries:
     return ChartSeries(chooser((), ("unwanted",)), stale_after=60)
 
 
-def test_a_layout_changes_only_with_the_charts(known: ChartSeries) -> None:
+def test_a_layout_is_made_once(known: ChartSeries) -> None:
     first = known.read(NODE, {"a": chart(("1", "in", 1.0)), "b": chart(("1", "in", 2.0))}, 10).block
     again = known.read(NODE, {"a": chart(("1", "in", 3.0)), "b": chart(("1", "in", None))}, 10).block
     assert first is not None
@@ -35,15 +35,29 @@ def test_a_layout_changes_only_with_the_charts(known: ChartSeries) -> None:
     assert again.layout is first.layout
     assert again.values[0] == 3
     assert math.isnan(again.values[1])
-    for changed in (
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
         {"a": chart(("1", "in", 1.0))},
         {"a": chart(("1", "in", 1.0)), "b": chart(("1", "in", 1.0), units="v")},
+        {"a": chart(("1", "in", 1.0)), "b": chart(("1", "in", 1.0), context="other")},
         {"a": chart(("1", "in", 1.0)), "b": chart(("1", "in", 1.0), ("2", "out", 1.0))},
-        {"a": chart(("1", "in", 1.0)), "b": chart(("1", "output", 1.0))},
-    ):
-        other = known.read(NODE, changed, 10).block
-        assert other is not None
-        assert other.layout.digest != first.layout.digest
+        {"a": chart(("1", "in", 1.0)), "b": chart(("1", "renamed", 1.0))},
+        {"b": chart(("1", "in", 1.0)), "a": chart(("1", "in", 1.0))},
+    ],
+    ids=["fewer", "unit", "context", "dimension", "name", "order"],
+)
+def test_a_layout_changes_with_the_charts(known: ChartSeries, changed: dict[str, Chart]) -> None:
+    first = known.read(NODE, {"a": chart(("1", "in", 1.0)), "b": chart(("1", "in", 2.0))}, 10).block
+    other = known.read(NODE, changed, 10).block
+    assert first is not None
+    assert other is not None
+    assert other.layout.digest != first.layout.digest
+    renamed = known.read(Node("guid", "web2", reachable=True, own=True), changed, 10).block
+    assert renamed is not None
+    assert {dict(one.labels)["node"] for one in renamed.layout.members} == {"web2"}
 
 
 def test_dimensions_that_share_a_name_go_by_their_ids(known: ChartSeries) -> None:
