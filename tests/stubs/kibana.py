@@ -181,6 +181,9 @@ class KibanaStub(Stub):
             return _fault(400, "Result window is too large")
         kinds, fields = request.args.getlist("type"), request.args.getlist("fields")
         here = [one for (where, kind, _), one in self.objects.items() if where == space and kind in kinds]
+        if phrase := request.args.get("search", "")[1:-1].replace('\\"', '"').lower():
+            name = request.args["search_fields"]
+            here = [one for one in here if phrase in str(one["attributes"].get(name, "")).lower()]
         here.sort(key=lambda one: str(one.get(request.args.get("sort_field", "id"))))
         shown = [_only(one, fields) for one in here[(page - 1) * size : page * size]]
         return {"page": page, "per_page": size, "total": len(here), "saved_objects": shown}

@@ -77,21 +77,22 @@ class KibanaClient:
         return self._http.get("/api/stats", params={"extended": "true"}).json(dict[str, Any])
 
     def get_saved_objects(
-        self, type: str, limit: int | None = None, fields: Sequence[str] = ()
+        self, type: str, limit: int | None = None, fields: Sequence[str] = (), words: str = ""
     ) -> tuple[list[model.SavedObject], int]:
         """Saved objects of one type in the space, those changed long ago first, and how many there are.
 
         Args:
             limit: how many at most; None: `max_objects`. Read page by page.
             fields: the attributes that are wanted, such as `title`; none: all.
+            words: only those whose title has these words in a row.
         """
         wanted = self.target.max_objects if limit is None else limit
-        query = {
-            "type": type,
-            "sort_field": "updated_at",
-            "per_page": min(_PAGE, wanted),
-            "fields": list(fields) or None,
-        }
+        query: dict[str, Any] = {"type": type, "sort_field": "updated_at", "per_page": min(_PAGE, wanted)}
+        if fields:
+            query["fields"] = list(fields)
+        if words:
+            phrase = words.replace("\\", "\\\\").replace('"', '\\"')  # of Elasticsearch's simple query string
+            query |= {"search": f'"{phrase}"', "search_fields": "title"}
 
         def ask(page: int) -> tuple[Sequence[model.SavedObject], int]:
             answer = self._read("/api/saved_objects/_find", query | {"page": page}).json(model.Found)

@@ -72,8 +72,11 @@ def by_id(client: KibanaClient, kind: str, id: str) -> SavedObject | None:
 
 def by_title(client: KibanaClient, kind: str, title: str) -> SavedObject | None:
     """The first object with this very title, if there is one."""
-    objects, _ = client.get_saved_objects(kind, fields=("title",))
-    return next((one for one in objects if one.title == title), None)
+    if kind == "index-pattern":  # a title such as `*` has no words to search for
+        found = [SavedObject(kind, one.id, {"title": one.title}) for one in client.get_index_patterns()]
+    else:
+        found, _ = client.get_saved_objects(kind, fields=("title",), words=title)
+    return next((one for one in found if one.title == title), None)
 
 
 def lines_of(content: str) -> list[Line]:

@@ -103,6 +103,16 @@ def test_a_dashboard_of_this_title_that_others_made_is_the_one(kibana: KibanaStu
     assert (there.changed, there.after["id"]) == (False, "other-id")
 
 
+def test_titles_are_found_among_many_and_told_apart(kibana: KibanaStub, connect: Connect) -> None:
+    for number in range(20):
+        kibana.put("dashboard", f"d{number}", {"title": f"Web {number}"})
+    kibana.put("dashboard", "quoted", {"title": 'the "best" of all'})
+    client = connect(kibana, max_objects=5)
+    assert not act(client, "create_dashboard", title="Web 19").changed
+    assert not act(client, "create_dashboard", title='the "best" of all').changed
+    assert act(client, "create_dashboard", title="Best").changed  # it is in a title, and is none
+
+
 @pytest.mark.parametrize(
     ("kind", "attributes"),
     [("lens", LENS), ("visualization", PIE)],
@@ -141,10 +151,12 @@ def test_a_data_view_is_made_once_and_taken_back(kibana: KibanaStub, client: Kib
     assert made.after["id"] == id
     assert not act(client, "create_data_view", **wish).changed
     assert not act(client, "create_data_view", title="logs-*,metrics-*").changed
+    kibana.put("index-pattern", "all", {"title": "*"})
+    assert not act(client, "create_data_view", title="*").changed
     with pytest.raises(Refused, match="Duplicate data view: All"):
         act(client, "create_data_view", title="other-*", name="All")
     assert undo(client, "create_data_view", wish, made).changed
-    assert kibana.objects == {}
+    assert set(kibana.held("index-pattern")) == {"all"}
 
 
 def test_the_same_wish_in_two_spaces_makes_two(kibana: KibanaStub, connect: Connect) -> None:
