@@ -201,7 +201,7 @@ def host_data(ip: str) -> dict[str, Any]:
     """Everything of a host that the test of the exporter's families looks for, and more."""
     dns = {
         "num_queries": 7, "num_replies_ok": 6, "num_replies_error": 1,
-        "queries": {f"num_{kind}": 1 for kind in ("a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "txt")},
+        "queries": {f"num_{kind}": 1 for kind in ["a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "txt"]},
     }  # fmt: skip
     return {
         "ip": ip, "mac": "00:00:5E:00:53:01", "vlan": 0, "name": "web", "ifid": 1, "bytes.sent": 500, "bytes.rcvd": 700,
