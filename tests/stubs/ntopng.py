@@ -20,6 +20,7 @@ _ERRORS = {
     "NOT_FOUND": (404, -1), "INVALID_INTERFACE": (400, -2), "NOT_GRANTED": (401, -3), "INVALID_ARGUMENTS": (400, -5),
     "INTERNAL_ERROR": (500, -6),
 }  # fmt: skip
+_RECORDS = ("a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "txt")
 # required by the description, and never looked at, or only a filter, in the scripts themselves
 _NOT_REQUIRED = {"alert_id", "host", "subtype", "format"}
 
@@ -201,7 +202,7 @@ def host_data(ip: str) -> dict[str, Any]:
     """Everything of a host that the test of the exporter's families looks for, and more."""
     dns = {
         "num_queries": 7, "num_replies_ok": 6, "num_replies_error": 1,
-        "queries": {f"num_{kind}": 1 for kind in ["a", "aaaa", "any", "cname", "mx", "ns", "other", "ptr", "soa", "txt"]},
+        "queries": {f"num_{kind}": 1 for kind in _RECORDS},
     }  # fmt: skip
     return {
         "ip": ip, "mac": "00:00:5E:00:53:01", "vlan": 0, "name": "web", "ifid": 1, "bytes.sent": 500, "bytes.rcvd": 700,

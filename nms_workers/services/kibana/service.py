@@ -157,7 +157,7 @@ class Kibana(Service):
         after = {"imported": len(lines) - len(done.faults), "faults": done.faults[:1000]}
         return Change(changed=True, message=message, before=done.before, after=after)
 
-    @action(deadline="600s")
+    @action(deadline="600s", confirm=True)
     def remove_made(self, client: KibanaClient, before: dict[str, Any]) -> Change:
         """Take a change back: delete the saved objects that it made, put back those that it replaced."""
         deleted, restored = objects.take_back(client, before)

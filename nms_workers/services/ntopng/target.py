@@ -23,8 +23,8 @@ class NtopngTarget(HttpSettings):
         interfaces: names or ids of the interfaces that are read; none: all that ntopng watches.
         hosts: which hosts are told: `all`, those of local networks, or the others.
         max_interfaces: how many interfaces are read; more are told, and left out.
-        max_hosts, max_flows: how many hosts (by traffic) and flows (by throughput) of each interface are told, the
-            greatest first; a host costs one request.
+        max_hosts: how many hosts of each interface are told, those with the most traffic; each costs one request.
+        max_flows: how many active flows of each interface are told, those with the most throughput.
         max_protocols: how many applications and protocols of each interface get series, the greatest first.
         max_alerts: how many alerts of each family and interface one poll takes.
         alert_families: whose alerts are told.

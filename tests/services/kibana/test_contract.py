@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import requests
+
 from nms_workers.services.kibana.client import KibanaClient
 from nms_workers.services.kibana.service import Kibana
+from tests.contract.vendor import description
 from tests.metric_contract import emitted, never_emitted, undeclared
+from tests.services.kibana.conftest import Connect, Start
 from tests.services.kibana.support import read
-from tests.stubs.kibana import KibanaStub, rule
+from tests.stubs.kibana import API_KEY, KibanaStub, rule
 
 # Telegraf's kibana input (plugins/inputs/kibana), field by field, and ours that hold the same facts.
 TELEGRAF = {
@@ -21,6 +25,19 @@ TELEGRAF = {
     "concurrent_connections": {"kibana_connections"},
     "requests_per_sec": {"kibana_requests_per_second"},
 }
+
+
+def test_the_description_is_at_hand(start: Start, connect: Connect) -> None:
+    """Skipped where it is not: the requests and answers of the other tests are checked against nothing then."""
+    assert "/api/saved_objects/_find" in description("kibana/slice-2025-11.json")["paths"]
+    kibana = start("9.4.1")
+    connect(kibana, space="noc").get_visualizations()
+    assert kibana.violations == []
+    headers = {"Authorization": f"ApiKey {API_KEY}", "kbn-xsrf": "true"}
+    requests.get(f"{kibana.url}/s/noc/api/saved_objects/_find", headers=headers, timeout=10)
+    requests.put(f"{kibana.url}/api/dashboards/x", json={"title": "x", "panels": []}, headers=headers, timeout=10)
+    assert [word in told for word, told in zip(("type", "query"), kibana.violations, strict=True)] == [True, True]
+    kibana.violations.clear()
 
 
 def test_what_is_emitted_and_what_is_declared(kibana: KibanaStub, client: KibanaClient) -> None:
