@@ -180,6 +180,8 @@ class KibanaStub(Stub):
         if page * size > 10_000:
             return _fault(400, "Result window is too large")
         kinds, fields = request.args.getlist("type"), request.args.getlist("fields")
+        if unsupported := set(kinds) - _TYPES:
+            return _fault(400, f"Unsupported saved object type(s): {unsupported.pop()}")
         here = [one for (where, kind, _), one in self.objects.items() if where == space and kind in kinds]
         if phrase := request.args.get("search", "")[1:-1].replace('\\"', '"').lower():
             name = request.args["search_fields"]

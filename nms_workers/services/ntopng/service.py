@@ -6,7 +6,7 @@ from nms_workers.errors import Refused
 from nms_workers.records import Record, Sample
 from nms_workers.service import Service, poll
 from nms_workers.services.ntopng import alerts, readings
-from nms_workers.services.ntopng.client import NotThere, NtopngClient
+from nms_workers.services.ntopng.client import NotThere, NtopngClient, Status
 from nms_workers.services.ntopng.model import Alert, Interface
 from nms_workers.services.ntopng.target import Family, NtopngTarget
 
@@ -72,30 +72,30 @@ class Ntopng(Service):
     def engaged_alerts(self, client: NtopngClient) -> Iterator[Record]:
         """Alerts that last, of each interface and of ntopng itself."""
         left_out = 0
-        for interface, family in _alert_places(client):
-            if family == "flow":  # a flow is over before its alert is told
-                continue
-            found, total = client.get_alerts(interface.ifid, family)
+        refused: list[Refused] = []
+        for interface, family, found, total in _looked_for(client, "engaged", refused):
             yield Sample("ntopng_engaged_alerts", total, {"interface": interface.ifname, "family": family})
             for one in found:
                 yield alerts.engaged(interface, one)
             left_out += total - len(found)
+        if refused:
+            raise refused[0]
         if left_out:
             raise Refused(f"{left_out} engaged alerts are over max_alerts and not told", hint="raise max_alerts")
 
     @poll(every="60s")
     def past_alerts(self, client: NtopngClient) -> Iterator[Record]:
         """Alerts that are over since the last look, of each interface and of ntopng itself."""
-        for interface, family in _alert_places(client):
-            known = client.last_row(family, interface.ifid)
-            found, total = client.get_alerts(interface.ifid, family, "historical", known)
+        refused: list[Refused] = []
+        for interface, family, found, total in _looked_for(client, "historical", refused):
             for one in found:
                 yield alerts.past(interface, one)
-            _remember(client, family, interface, found)
             # of those after a known row the next look takes the rest
-            left_out = total - len(found) if known is None else 0
-            what = {"interface": interface.ifname, "what": f"past {family} alert"}
-            yield Sample("ntopng_left_out", left_out, what)
+            left_out = total - len(found) if client.last_row(family, interface.ifid) is None else 0
+            yield Sample("ntopng_left_out", left_out, {"interface": interface.ifname, "what": f"past {family} alert"})
+            _remember(client, family, interface, found)
+        if refused:
+            raise refused[0]
 
     @poll(every="60s", enumerates=("host_of_ntopng", "redis_unhealthy"))
     def system(self, client: NtopngClient) -> Iterator[Record]:
@@ -128,6 +128,22 @@ def _all_or_told(client: NtopngClient, there: list[Interface]) -> None:
     chosen, limit = len(_chosen(client, there)), client.target.max_interfaces
     if chosen > limit:
         raise Refused(f"{chosen - limit} of {chosen} interfaces are over max_interfaces", hint="raise max_interfaces")
+
+
+def _looked_for(
+    client: NtopngClient, status: Status, refused: list[Refused]
+) -> Iterator[tuple[Interface, Family, list[Alert], int]]:
+    """The alerts of each place, and how many there are; a family that this ntopng has not does not cost the others."""
+    for interface, family in _alert_places(client):
+        if (status, family) == ("engaged", "flow"):  # a flow is over before its alert is told
+            continue
+        known = client.last_row(family, interface.ifid) if status == "historical" else None
+        try:
+            found, total = client.get_alerts(interface.ifid, family, status, known)
+        except Refused as exc:
+            refused.append(exc)
+        else:
+            yield interface, family, found, total
 
 
 def _alert_places(client: NtopngClient) -> Iterator[tuple[Interface, Family]]:

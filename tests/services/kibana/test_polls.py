@@ -155,6 +155,14 @@ def test_what_is_over_a_limit_is_counted_and_told_and_the_rest_kept(kibana: Kiba
     assert "raise max_rules" in str(told)
 
 
+def test_a_type_that_kibana_has_not_does_not_cost_the_others(kibana: KibanaStub, connect: Connect) -> None:
+    kibana.put("dashboard", "d1", {"title": "Web"})
+    records, told = kept_then_refused(connect(kibana, object_types=["hologram", "dashboard"]), "saved_objects")
+    assert values(records, "kibana_saved_objects") == {"dashboard": 1}
+    assert "hologram" in str(told)
+    assert "take the type out of object_types" in str(told)
+
+
 def test_many_objects_and_rules_come_page_by_page(start: Start, connect: Connect) -> None:
     kibana = start("8.19.4")
     for number in range(1201):

@@ -66,6 +66,18 @@ def test_more_engaged_alerts_than_are_taken_resolve_none(ntopng: NtopngStub, con
     assert len(events(records)) == 3
 
 
+@pytest.mark.parametrize("poll", ["engaged_alerts", "past_alerts"])
+def test_a_family_that_this_ntopng_has_not_does_not_cost_the_others(
+    ntopng: NtopngStub, client: NtopngClient, poll: str
+) -> None:
+    ntopng.errors["mac/alert/list.lua"] = "NOT_FOUND"
+    ntopng.add_alert("user", at=NOW - 60, row="1", engaged=poll == "engaged_alerts")
+    records: list[Record] = []
+    with pytest.raises(Refused, match="mac/alert/list"):
+        records.extend(Ntopng.polls()[poll].run(client))
+    assert [one.attributes["family"] for one in events(records)] == ["user"]
+
+
 def test_a_past_alert_is_told_once_by_its_row(ntopng: NtopngStub, client: NtopngClient) -> None:
     ntopng.add_alert("host", at=NOW - 600, row="7")
     ntopng.add_alert("flow", at=NOW - 500, row="7")
