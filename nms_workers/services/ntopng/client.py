@@ -63,11 +63,13 @@ class NtopngClient:
         self._rows: dict[tuple[str, int], int] = {}
 
     def close(self) -> None:
-        """Let go of connections; the next use opens new ones."""
+        """Let go of connections, and forget which alerts were told; the next use begins anew."""
+        with self._lock:
+            self._rows.clear()
         self._http.close()
 
     def last_row(self, family: str, ifid: int) -> int | None:
-        """The greatest row id of past alerts that was remembered."""
+        """The greatest row id of past alerts that was remembered. It counts up as long as ntopng's database lives."""
         with self._lock:
             return self._rows.get((family, ifid))
 

@@ -90,9 +90,10 @@ class Ntopng(Service):
         for interface, family, found, total in _looked_for(client, "historical", refused):
             for one in found:
                 yield alerts.past(interface, one)
-            # of those after a known row the next look takes the rest
-            left_out = total - len(found) if client.last_row(family, interface.ifid) is None else 0
-            yield Sample("ntopng_left_out", left_out, {"interface": interface.ifname, "what": f"past {family} alert"})
+            first, rest = client.last_row(family, interface.ifid) is None, total - len(found)
+            where = {"interface": interface.ifname}
+            yield Sample("ntopng_left_out", rest if first else 0, where | {"what": f"past {family} alert"})
+            yield Sample("ntopng_past_alerts_waiting", 0 if first else rest, where | {"family": family})
             _remember(client, family, interface, found)
         if refused:
             raise refused[0]

@@ -107,8 +107,10 @@ def test_many_past_alerts_come_in_order_over_several_looks(ntopng: NtopngStub, c
     assert set(told(client, "past_alerts")) == {"host:eth0:1"}
     for row in range(2, 10):
         ntopng.add_alert("host", at=NOW - row, row=str(row))
-    looks = [sorted(told(client, "past_alerts")) for _ in range(4)]
-    assert looks == [[f"host:eth0:{row}" for row in rows] for rows in ((2, 3, 4), (5, 6, 7), (8, 9), ())]
+    looks = [read(client, "past_alerts") for _ in range(4)]
+    rows = [sorted(one.fingerprint for one in events(look)) for look in looks]
+    assert rows == [[f"host:eth0:{row}" for row in taken] for taken in ((2, 3, 4), (5, 6, 7), (8, 9), ())]
+    assert [values(look, "ntopng_past_alerts_waiting", "family")["host"] for look in looks] == [5, 2, 0, 0]
 
 
 def test_what_the_first_look_leaves_out_is_counted(ntopng: NtopngStub, connect: Connect) -> None:
