@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.postgresql import PostgresServer
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
@@ -52,6 +53,7 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "prometheus": Source(PrometheusServer, "/usr/bin/prometheus", install="apt-get install prometheus"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
