@@ -11,7 +11,7 @@ from tests.servers.server import Conf, Server
 
 
 class PrometheusServer(Server):
-    """Prometheus with the jobs `prometheus` (itself) and `dead`, and one group of rules: one records, one alerts, one fails.
+    """Prometheus with the jobs `prometheus` (itself) and `dead`, and rules: one records, two alert, one fails.
 
     Settings: those of the section `global`. `jobs` are more scrape configurations, `flags` take the place of those that
     switch on the lifecycle and admin APIs.
@@ -51,7 +51,11 @@ class PrometheusServer(Server):
         every = {"scrape_interval": "1s", "scrape_timeout": "900ms", "evaluation_interval": "1s"}
         own = {"prometheus": f"{self.host}:{self.port}", "dead": f"{self.host}:1"}
         jobs = [{"job_name": name, "static_configs": [{"targets": [at]}]} for name, at in own.items()]
-        settings = {"global": every | self.conf, "rule_files": [str(self.rules)], "scrape_configs": [*jobs, *self._jobs]}
+        settings = {
+            "global": every | self.conf,
+            "rule_files": [str(self.rules)],
+            "scrape_configs": [*jobs, *self._jobs],
+        }
         self.config.write_text(yaml.safe_dump(settings | more))
 
     def argv(self) -> list[str]:

@@ -4,6 +4,7 @@ Sources: https://prometheus.io/docs/prometheus/latest/management_api/ and
 https://prometheus.io/docs/prometheus/latest/querying/api/#tsdb-admin-apis
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ from nms_workers.services.prometheus.api import words
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.model import Snapshot
 from nms_workers.services.prometheus.readings import moment
+from nms_workers.transport.deadline import remaining
 
+_TRIES, _PAUSE = 5, 2.0  # seconds between two deletions
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,12 +63,13 @@ class Deletion(NamedTuple):
 
     @classmethod
     def of(cls, match: Sequence[str], start: datetime | None, end: datetime | None) -> "Deletion":
-        """With the whole past as the default.
+        """With the whole past as the default; the future cannot be deleted.
 
         Raises:
             Refused: it ends before it begins.
         """
-        asked = cls(match, start or _EPOCH, end or datetime.now(UTC))
+        now = datetime.now(UTC)
+        asked = cls(match, start or _EPOCH, min(end or now, now))
         if asked.start >= asked.end:
             raise Refused(f"start {asked.start.isoformat()} is not before end {asked.end.isoformat()}")
         return asked
@@ -86,12 +90,15 @@ def delete_series(client: PrometheusClient, asked: Deletion, at_most: int, clean
         message = f"samples of {found} series would be deleted" if found else "there are no such samples"
         return Change(changed=bool(found), message=message, before=before, after={"series": 0})
     times = {"start": f"{asked.start.timestamp():.3f}", "end": f"{asked.end.timestamp():.3f}"}
-    client.command("/tsdb/delete_series", {"match[]": list(asked.match), **times})
+    for _ in range(_TRIES):
+        client.command("/tsdb/delete_series", {"match[]": list(asked.match), **times})
+        if not (left := _held(client, asked)):
+            break
+        time.sleep(remaining(_PAUSE))  # a scrape that was under way brought more
+    else:
+        raise Refused(f"the server took the command, and {left} of {found} series still have samples there")
     if clean:
         client.command("/tsdb/clean_tombstones", {})
-    left = _held(client, asked)
-    if left:
-        raise Refused(f"the server took the command, and {left} of {found} series still have samples there")
     return Change(changed=True, message=f"samples of {found} series deleted", before=before, after={"series": 0})
 
 

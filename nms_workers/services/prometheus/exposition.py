@@ -55,8 +55,8 @@ class Reading:
         self.native_histograms = 0
 
     def __iter__(self) -> Iterator[Sample]:
-        text = _text(self._response)
-        families = _format(self._response)(self._lines(text))
+        parser, text = _opened(self._response)
+        families = parser(self._lines(text))
         try:
             for family in families:
                 for one in family.samples:
@@ -98,20 +98,17 @@ def _names(text: str) -> Iterator[str]:
             yield found[1] or found[2]
 
 
-def _text(response: Response) -> str:
+def _opened(response: Response) -> tuple[_Parser, str]:
+    """The parser of a page, and its text."""
     if response.body.lstrip()[:1] == b"<":
         with suppress(ParseError):
             response.json()  # tells a login page from others
         raise ParseError(f"{response.url} answered with a web page instead of metrics", hint=_HINT)
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    parser = _FORMATS.get(kind)
+    if parser is None:
+        raise ParseError(f"{response.url} answered with {words(kind)} instead of metrics", hint=_HINT)
     try:
-        return response.body.decode("utf-8")
+        return parser, response.body.decode("utf-8")
     except UnicodeDecodeError:
         raise ParseError(f"{response.url} answered with what is no UTF-8", hint=_HINT) from None
-
-
-def _format(response: Response) -> _Parser:
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    found = _FORMATS.get(kind)
-    if found is None:
-        raise ParseError(f"{response.url} answered with {words(kind)} instead of metrics", hint=_HINT)
-    return found

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
+from nms_workers.errors import ConfigError
 from nms_workers.service import TargetSettings, seconds
 from nms_workers.services.prometheus.selectors import Selector
 from nms_workers.transport.http import HttpSettings
@@ -12,7 +13,10 @@ MAX_POINTS = 11_000  # of one series that the server answers a range query with
 
 
 def _seconds(value: object) -> object:
-    return seconds(value) if isinstance(value, str) else value
+    try:
+        return seconds(value) if isinstance(value, str) else value
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from None
 
 
 def _not_reserved(name: str) -> str:
