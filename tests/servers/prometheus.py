@@ -46,7 +46,7 @@ class PrometheusServer(Server):
         rules = [{"record": "job:up:sum", "expr": "sum by (job) (up)"}, alert, soon, failing]
         self.rules.write_text(yaml.safe_dump({"groups": [{"name": "nms", "rules": rules}]}))
 
-    def configure(self, **more: Any) -> None:
+    def configure(self) -> None:
         """Write the configuration; it counts from the next start or reload."""
         every = {"scrape_interval": "1s", "scrape_timeout": "900ms", "evaluation_interval": "1s"}
         own = {"prometheus": f"{self.host}:{self.port}", "dead": f"{self.host}:1"}
@@ -56,7 +56,7 @@ class PrometheusServer(Server):
             "rule_files": [str(self.rules)],
             "scrape_configs": [*jobs, *self._jobs],
         }
-        self.config.write_text(yaml.safe_dump(settings | more))
+        self.config.write_text(yaml.safe_dump(settings))
 
     def argv(self) -> list[str]:
         return [

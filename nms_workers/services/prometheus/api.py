@@ -109,19 +109,21 @@ def _told(method: str, response: Response) -> Told:
 
 
 def _envelope(method: str, response: Response) -> Answer:
+    answer, fault = Answer(), None
     try:
         answer = response.json(Answer)
     except ParseError as exc:
-        if response.status == 503:  # it says so in plain text until its data is read, and so do proxies
-            said = f"{method} {response.url} was answered with 503 Service Unavailable"
-            raise Unreachable(said, hint=_STARTING) from None
-        if response.status >= 300:
-            said = f"{method} {response.url} was answered with {response.status}, as no Prometheus server does"
-            raise ParseError(said, hint=_NO_SERVER) from None
-        raise ParseError(exc.message, hint=f"{exc.hint}; {_NO_SERVER}") from None
-    if answer.status not in ("success", "error"):
-        raise ParseError(f"{response.url} answered with JSON that is not of Prometheus' API", hint=_NO_SERVER)
-    return answer
+        fault = exc
+    if answer.status in ("success", "error"):
+        return answer
+    said = f"{method} {response.url} was answered with {response.status}"
+    if response.status == 503:  # it says so in plain text until its data is read, and so do proxies
+        raise Unreachable(f"{said} Service Unavailable", hint=_STARTING)
+    if response.status >= 300:
+        raise ParseError(f"{said}, as no Prometheus server does", hint=_NO_SERVER)
+    if fault is not None:
+        raise ParseError(fault.message, hint=f"{fault.hint}; {_NO_SERVER}")
+    raise ParseError(f"{response.url} answered with JSON that is not of Prometheus' API", hint=_NO_SERVER)
 
 
 def _refusal(said: str, answer: Answer) -> TargetError:

@@ -181,7 +181,7 @@ class PrometheusClient:
         self, path: str = "/metrics", params: Mapping[str, str | list[str] | None] | None = None
     ) -> Response:
         """A page of metrics, as it is. Text is asked for first, OpenMetrics next."""
-        return self._http.get(path, params=params or {}, headers={"Accept": _TEXT_FIRST})
+        return self._http.get(path, params=params or {}, headers={"Accept": _TEXT_FIRST, "Accept-Encoding": "gzip"})
 
     def command(self, path: str, params: api.Params) -> api.Told:
         """Change something through `/api/v1/admin<path>`: sent once.

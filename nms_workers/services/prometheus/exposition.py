@@ -31,6 +31,8 @@ _FORMATS: dict[str, _Parser] = {
     "text/plain": prometheus_text,
     "application/openmetrics-text": openmetrics,
     "": prometheus_text,  # some exporters do not say
+    "text": prometheus_text,
+    "openmetrics": openmetrics,
 }
 _NAME = re.compile(r'\s*(?:\{\s*"([^"]*)"|([^\s{#]+))')
 _HINT = "check the path: is it a page of metrics in Prometheus' text format or OpenMetrics?"
@@ -55,7 +57,7 @@ class Reading:
         self.native_histograms = 0
 
     def __iter__(self) -> Iterator[Sample]:
-        parser, text = _opened(self._response)
+        parser, text = _opened(self._response, self._scrape.format)
         families = parser(self._lines(text))
         try:
             for family in families:
@@ -98,14 +100,14 @@ def _names(text: str) -> Iterator[str]:
             yield found[1] or found[2]
 
 
-def _opened(response: Response) -> tuple[_Parser, str]:
-    """The parser of a page, and its text."""
+def _opened(response: Response, told: str | None) -> tuple[_Parser, str]:
+    """The parser of a page, by what the settings tell or else by its header, and its text."""
     if response.body.lstrip()[:1] == b"<":
         with suppress(ParseError):
             response.json()  # tells a login page from others
         raise ParseError(f"{response.url} answered with a web page instead of metrics", hint=_HINT)
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    parser = _FORMATS.get(kind)
+    parser = _FORMATS.get(told or kind)
     if parser is None:
         raise ParseError(f"{response.url} answered with {words(kind)} instead of metrics", hint=_HINT)
     try:

@@ -20,7 +20,8 @@ _HEALTHS = ("up", "down", "unknown")
 _RULE_HEALTHS = ("ok", "err", "unknown")
 _STATES = ("pending", "firing")
 _MOST_NAMED = 100  # unknown fields
-_LONG = 20_000  # characters of an expression or an annotation
+_LONG = 20_000  # characters of an expression
+_LABELS, _ANNOTATIONS = (50, 500), (20, 2000)  # how many are told of one thing, and how much of each
 
 # what people call severities in their alerts' label, beside our own words
 _SEVERITIES: dict[str, Severity] = {
@@ -159,7 +160,7 @@ def _of_target(one: model.Target) -> Iterator[Record]:
     key = _bounded(f"{one.scrape_pool}/{_written(one.labels)}", 4096)
     about = {
         "scrape_pool": one.scrape_pool,
-        "labels": one.labels,
+        "labels": _some(one.labels, *_LABELS),
         "url": _plain_url(one.scrape_url),
         "health": one.health,
         "last_error": words(one.last_error),
@@ -187,7 +188,7 @@ def _of_rule(where: Mapping[str, str], rule: model.Rule, index: int) -> Iterator
         "name": rule.name,
         "type": rule.type,
         "query": rule.query[:_LONG],
-        "labels": rule.labels or {},
+        "labels": _some(rule.labels or {}, *_LABELS),
         "health": rule.health,
         "last_error": words(rule.last_error),
     }
@@ -208,8 +209,8 @@ def _event(alert: model.Alert) -> Event:
     name, said = alert.labels.get("alertname", "alert"), alert.annotations
     text = next((said[one] for one in ("summary", "message", "description") if said.get(one)), "")
     about = {
-        "labels": alert.labels,
-        "annotations": {key: value[:_LONG] for key, value in list(said.items())[:20]},
+        "labels": _some(alert.labels, *_LABELS),
+        "annotations": _some(said, *_ANNOTATIONS),
         "value": alert.value,
         "active_at": alert.active_at.isoformat() if alert.active_at else None,
     }
@@ -221,6 +222,10 @@ def _event(alert: model.Alert) -> Event:
 def _written(labels: Mapping[str, str]) -> str:
     """Labels as PromQL writes them, in one order."""
     return ",".join(f"{name}={msgspec.json.encode(text).decode()}" for name, text in sorted(labels.items()))
+
+
+def _some(texts: Mapping[str, str], most: int, longest: int) -> dict[str, str]:
+    return {name: text[:longest] for name, text in list(texts.items())[:most]}
 
 
 def _label(text: str) -> str:

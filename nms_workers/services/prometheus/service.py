@@ -37,6 +37,22 @@ class Prometheus(Service):
     An exporter that is no Prometheus server is a target with `api = false`: its `/metrics` is scraped, and nothing else
     asked of it. The samples of queries and scraped pages keep the names that others gave them. They are not listed
     below; one that is called as a metric below becomes `exported_<name>`.
+
+    ```toml
+    [[targets]]
+    service = "prometheus"
+    name = "main"
+    url = "http://prometheus.example.net:9090"
+    queries = [{name = "errors", query = "sum by (job) (rate(errors_total[5m]))", metric = "job_errors_per_second"}]
+    scrape = [{match = ['node_load1', '{job="dns"}']}]
+
+    [[targets]]
+    service = "prometheus"
+    name = "web1"
+    url = "http://web1.example.net:9100"
+    api = false
+    scrape = [{only = ["node_*"], without = ["node_scrape_*"], limit = 2000}]
+    ```
     """
 
     kind = "prometheus"

@@ -1,6 +1,6 @@
 """The settings of one Prometheus server, or of an exporter of metrics that is none."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
@@ -75,6 +75,7 @@ class Scrape(TargetSettings):
         only, without: patterns of metric names (`node_cpu_*`): which samples are kept.
         limit: how many samples are kept.
         timestamps: keep the times that the page gives; else all samples are of the moment of reading.
+        format: what the page is, where its header says it wrongly.
     """
 
     path: Path | None = None
@@ -86,6 +87,7 @@ class Scrape(TargetSettings):
     without: Annotated[tuple[Pattern, ...], Field(max_length=100)] = ()
     limit: PositiveInt = 5000
     timestamps: bool = True
+    format: Literal["text", "openmetrics"] | None = None
 
     @property
     def where(self) -> str:
@@ -105,7 +107,7 @@ class PrometheusTarget(HttpSettings):
         api: false for an exporter: nothing but `scrape` is read then, by default `/metrics`.
         queries: PromQL expressions whose results become samples: `{name, query, metric, range, step, limit, labels}`.
         scrape: pages of metrics whose samples are taken over: `{path, match, params, name, labels, only, without,
-            limit, timestamps}`.
+            limit, timestamps, format}`.
         max_targets, max_rules, max_alerts: how many of each one poll takes.
         max_top: how many of the metrics and labels with the most series.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from requests import PreparedRequest
 
 from nms_workers.services.prometheus.client import PrometheusClient
@@ -30,6 +31,18 @@ def server(session_server: StartServer) -> Server:
     one = session_server("prometheus", "prometheus")
     scraped(one)
     return one
+
+
+@pytest.fixture
+def changed_server(session_server: StartServer) -> Iterator[PrometheusServer]:
+    """A server with data, whose data and configuration tests may change; its configuration is put back."""
+    one = session_server("prometheus", "prometheus, changed")
+    assert isinstance(one, PrometheusServer)
+    scraped(one)
+    yield one
+    one.conf = {}
+    one.prepare()
+    assert requests.post(f"{one.url}/-/reload", timeout=30).ok
 
 
 @pytest.fixture

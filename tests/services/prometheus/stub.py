@@ -22,7 +22,7 @@ FILE = "prometheus/openapi_3.1.yaml"
 
 @cache
 def contract() -> Contract:
-    """The vendor's description, with texts for parameters that may be a number or a text: the checker knows no casts."""
+    """The vendor's description, with texts for parameters that may be numbers or texts: the checker knows no casts."""
     return Contract(_plain(description(FILE)), "/api/v1")
 
 

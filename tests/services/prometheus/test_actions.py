@@ -12,13 +12,12 @@ from tests.servers import PrometheusServer
 from tests.services.prometheus.conftest import Connect, StartPrometheus
 from tests.services.prometheus.support import Plain, act, await_true, events, read, value
 
-# one server for each: they are changed
 BROKEN_RULES = "groups: [{name: nms, rules: [{record: 'job:up:sum', expr: 'sum('}]}]\n"
 
 
 @pytest.fixture
-def server(start_prometheus: StartPrometheus) -> PrometheusServer:
-    return start_prometheus()
+def server(changed_server: PrometheusServer) -> PrometheusServer:
+    return changed_server
 
 
 def test_reload(server: PrometheusServer, connect: Connect) -> None:
@@ -27,13 +26,14 @@ def test_reload(server: PrometheusServer, connect: Connect) -> None:
     same = act(client, "reload")
     assert same.message == "reloaded: the configuration is as it was"
 
-    server.configure(scrape_configs=[])
+    server.conf = {"scrape_timeout": "800ms"}
+    server.configure()
     change = act(client, "reload")
     assert change.changed
     assert change.message == "reloaded: the configuration is another one now"
     assert change.before["configuration_sha256"] != change.after["configuration_sha256"]
     assert change.after["reload_successful"] is True
-    assert "scrape_configs" not in plain.ask("/status/config")["yaml"]
+    assert "scrape_timeout: 800ms" in plain.ask("/status/config")["yaml"]
     (event,) = events(read(client, "server"))
     assert (event.kind, event.attributes["after"]) == ("config_changed", change.after["configuration_sha256"])
 
@@ -142,8 +142,9 @@ def test_more_series_than_were_meant(server: PrometheusServer, connect: Connect)
 @pytest.mark.parametrize(
     "match",
     [
-        '{__name__=~".+"}', "{}", '{job!="x"}', '{job=~".*"}', '{job=""}', '{job!~"x",instance=~".+"}', "", "up or up", "up[5m]",
-        'up{job="a"} or {job="b"}', 'up{job="a', "up{job=a}", "-up", "up\nup", 'up{job="a\nb"}', "９up",
+        '{__name__=~".+"}', "{}", '{job!="x"}', '{job=~".*"}', '{job=""}', '{job!~"x",instance=~".+"}', "",
+        "up or up", "up[5m]", 'up{job="a"} or {job="b"}', 'up{job="a', "up{job=a}", "-up", "up\nup", 'up{job="a\nb"}',
+        "\uff19up",
     ],
 )  # fmt: skip
 def test_selectors_that_may_match_everything_or_are_none(match: str) -> None:

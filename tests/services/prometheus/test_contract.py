@@ -8,8 +8,8 @@ from werkzeug.wrappers import Request
 from nms_workers.records import Record, Sample
 from nms_workers.services.prometheus.service import Prometheus
 from tests.metric_contract import never_emitted, undeclared
-from tests.servers import Server
-from tests.services.prometheus.conftest import Connect, StartPrometheus
+from tests.servers import PrometheusServer, Server
+from tests.services.prometheus.conftest import Connect
 from tests.services.prometheus.stub import contract
 from tests.services.prometheus.support import act, read
 
@@ -47,9 +47,9 @@ def test_what_is_emitted_and_what_is_declared(server: Server, connect: Connect) 
 
 
 def test_every_request_is_as_the_vendor_describes(
-    start_prometheus: StartPrometheus, connect: Connect, sent: list[requests.PreparedRequest]
+    changed_server: PrometheusServer, connect: Connect, sent: list[requests.PreparedRequest]
 ) -> None:
-    server = start_prometheus()
+    server = changed_server
     everything(connect, server.url)
     client = connect(server.url)
     client.get_series(["up"], start=1.0, end=2e9, limit=5)

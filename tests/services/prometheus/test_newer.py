@@ -1,5 +1,6 @@
 """What newer servers answer, and servers in states that a test cannot bring a real one into."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ from nms_workers.errors import ParseError, Refused, TargetError, Timeout, Unreac
 from nms_workers.services.prometheus.service import Prometheus
 from tests.metric_contract import undeclared
 from tests.services.prometheus.conftest import Connect
-from tests.services.prometheus.stub import AGENT, AT, HISTOGRAM, PrometheusStub
+from tests.services.prometheus.stub import AGENT, AT, HISTOGRAM, SECOND, PrometheusStub, good
 from tests.services.prometheus.support import entities, events, read, read_until, samples, value, values
+from tests.transport.sites import Route, Site
 
 
 @pytest.fixture
@@ -148,3 +150,24 @@ def test_values_that_are_no_numbers(stub: PrometheusStub, connect: Connect) -> N
     stub.answer = {"resultType": "vector", "result": [{"metric": {}, "value": [AT, "many"]}]}
     with pytest.raises(ParseError, match="a value that is no number"):
         connect(stub.url).query("x")
+
+
+def test_alerts_with_more_words_than_can_be_kept(connect: Connect) -> None:
+    """One of them must not cost all the others."""
+    long = {f"label_{number}": "é" * 5000 for number in range(100)}
+    labels = {"alertname": "Wordy", "severity": "page"} | long
+    alert = {"labels": labels, "annotations": long, "state": "firing", "value": "1e+00", "activeAt": SECOND}
+    answers = {
+        "/api/v1/alerts": {"alerts": [alert, alert | {"labels": {"alertname": "Brief"}}]},
+        "/api/v1/alertmanagers": {"activeAlertmanagers": [], "droppedAlertmanagers": []},
+    }
+    routes = {path: _json(data) for path, data in answers.items()}
+    with Site(routes) as site:
+        wordy, brief = events(read(connect(site.url), "alerts"))
+    assert (wordy.severity, wordy.attributes["labels"]["alertname"]) == ("critical", "Wordy")
+    assert len(wordy.fingerprint) <= 4096
+    assert (brief.severity, brief.message, brief.fingerprint) == ("warning", "Brief", 'alert:alertname="Brief"')
+
+
+def _json(data: Any) -> Route:
+    return lambda call: call.answer(body=json.dumps(good(data)).encode(), Content_Type="application/json")

@@ -248,6 +248,13 @@ def test_what_is_no_page_of_metrics(
     assert words in message
 
 
+def test_a_page_whose_header_says_something_else(connect: Connect) -> None:
+    with page("# TYPE a counter\na_total 1\n# EOF\n", "application/octet-stream") as site:
+        assert named(scraped(connect, site, format="openmetrics")) == {"a_total": 1}
+    with page("a 1\n", "application/octet-stream") as site:
+        assert named(scraped(connect, site, format="text")) == {"a": 1}
+
+
 def endless(line: bytes) -> Callable[[Call], None]:
     def route(call: Call) -> None:
         call.send_response(200)
