@@ -5,15 +5,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from nms_workers.errors import ParseError, Refused, TargetError
-from nms_workers.records import Record, Sample
+from nms_workers.records import Event, Record, Sample
 from nms_workers.services.prometheus import model
+from nms_workers.services.prometheus.api import TookTooLong, words
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.exposition import Reading
 from nms_workers.services.prometheus.foreign import Passage
 from nms_workers.services.prometheus.target import Query, Scrape
+from nms_workers.transport.deadline import remaining
 from nms_workers.transport.retry import Throttled
 
 T = TypeVar("T")
+
+_REMARKS = 20  # of one answer that are told
 
 
 def each(items: Iterable[T], read: Callable[[T], Iterator[Record]], name: Callable[[T], str]) -> Iterator[Record]:
@@ -28,7 +32,7 @@ def each(items: Iterable[T], read: Callable[[T], Iterator[Record]], name: Callab
             yield from read(item)
         except Throttled:
             raise
-        except (Refused, ParseError) as exc:
+        except (Refused, ParseError, TookTooLong) as exc:
             kind = ParseError if isinstance(exc, ParseError) else Refused
             faults.append(kind(f"{name(item)}: {exc.message}", hint=exc.hint))
     if faults:
@@ -39,12 +43,7 @@ def each(items: Iterable[T], read: Callable[[T], Iterator[Record]], name: Callab
 def of_query(client: PrometheusClient, query: Query, declared: Collection[str]) -> Iterator[Record]:
     """The result of a query now, or at the whole steps of its range: two reads name the same points alike."""
     began = time.monotonic()
-    if query.range is None:
-        found = client.query(query.query, limit=query.limit)
-    else:
-        end = time.time() // query.step * query.step
-        start = end - query.range
-        found = client.query_range(query.query, start=start, end=end, step=query.step, limit=query.limit)
+    found = _ask(client, query)
     labels = {"query": query.name}
     yield Sample("prometheus_query_seconds", time.monotonic() - began, labels)
     passage = Passage(declared, query.labels)
@@ -56,6 +55,10 @@ def of_query(client: PrometheusClient, query: Query, declared: Collection[str]) 
     yield Sample("prometheus_query_samples_left_out", left_out, labels)
     yield Sample("prometheus_query_native_histograms", sum(len(row.histograms) for row in found.rows), labels)
     yield Sample("prometheus_query_warnings", len(found.warnings) + len(found.infos), labels)
+    if found.warnings:
+        about = {"query": query.query, "warnings": [words(one) for one in found.warnings[:_REMARKS]]}
+        message = f"Prometheus answers the query {query.name} with a warning: {words(found.warnings[0])}"
+        yield Event("query_warning", message, "warning", f"query_warning:{query.name}", "firing", about)
     if found.kind == "string":
         raise Refused("the result is a text, which is no sample", hint="ask for a number")
     if beyond or any("truncated due to limit" in warning for warning in found.warnings):
@@ -86,6 +89,15 @@ def of_page(client: PrometheusClient, page: Scrape, declared: Collection[str]) -
         message = f"the page has {passage.left_out} samples beyond limit ({page.limit})"
         raise Refused(message, hint="raise its limit, or name what is wanted in only and without")
     _complain(passage, "correct the exporter")
+
+
+def _ask(client: PrometheusClient, query: Query) -> model.Result:
+    timeout = remaining(query.timeout or client.target.timeout.total)
+    if query.range is None:
+        return client.query(query.query, timeout=timeout, limit=query.limit)
+    end = time.time() // query.step * query.step
+    times = {"start": end - query.range, "end": end, "step": query.step}
+    return client.query_range(query.query, **times, timeout=timeout, limit=query.limit)
 
 
 def _of_row(row: model.Row, query: Query, passage: Passage) -> Iterator[Sample]:

@@ -22,12 +22,17 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _NO_SERVER = "the url may point at another product; an exporter that is no Prometheus server wants api = false"
 _STARTING = "the target is starting, stopping or overloaded"
 
+
+class TookTooLong(Timeout):
+    """The server gave up on one question. It is well otherwise."""
+
+
 # by the errorType of the envelope: what it is to us, and what to do
 _KINDS: dict[str, tuple[type[TargetError], str]] = {
     "bad_data": (Refused, "correct the query, or the arguments"),
     "execution": (Refused, "the expression cannot be evaluated: try it in Prometheus' own console"),
-    "timeout": (Timeout, "ask for less, or raise --query.timeout of the server"),
-    "canceled": (Timeout, "the server gave the query up: is it overloaded?"),
+    "timeout": (TookTooLong, "ask for less, or raise --query.timeout of the server"),
+    "canceled": (TookTooLong, "the server gave the query up: is it overloaded?"),
     "unavailable": (Unreachable, _STARTING),
     "not_found": (Refused, "this version of the server does not have it"),
 }

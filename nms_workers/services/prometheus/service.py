@@ -121,10 +121,10 @@ class Prometheus(Service):
         most = client.target.max_top
         yield from readings.of_tops(client.get_tops(most), most)
 
-    @poll(every="60s")
+    @poll(every="60s", enumerates=("query_warning",))
     @_of_a_server
     def queries(self, client: PrometheusClient) -> Iterator[Record]:
-        """Results of the configured PromQL queries; their times are Prometheus'."""
+        """Results of the configured PromQL queries; their times are Prometheus'; an event while it warns."""
         declared = self.metrics()
         yield from each(client.target.queries, lambda one: of_query(client, one, declared), lambda one: one.name)
 

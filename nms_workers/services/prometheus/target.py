@@ -45,6 +45,7 @@ class Query(TargetSettings):
         range: how far back to look, as in `15m`; default: only now.
         step: between two points of a range.
         limit: how many series of the result are kept.
+        timeout: how long the server may take; default: as long as we wait for it.
         labels: added to those of each result.
     """
 
@@ -54,6 +55,7 @@ class Query(TargetSettings):
     range: Duration | None = None
     step: Duration = 60.0
     limit: PositiveInt = 1000
+    timeout: Duration | None = None
     labels: Labels = Field(default={})
 
     @model_validator(mode="after")
@@ -105,7 +107,8 @@ class PrometheusTarget(HttpSettings):
 
     Args:
         api: false for an exporter: nothing but `scrape` is read then, by default `/metrics`.
-        queries: PromQL expressions whose results become samples: `{name, query, metric, range, step, limit, labels}`.
+        queries: PromQL expressions whose results become samples: `{name, query, metric, range, step, limit,
+            timeout, labels}`.
         scrape: pages of metrics whose samples are taken over: `{path, match, params, name, labels, only, without,
             limit, timestamps, format}`.
         max_targets, max_rules, max_alerts: how many of each one poll takes.

@@ -72,7 +72,11 @@ def test_remarks_are_kept_and_counted(stub: PrometheusStub, connect: Connect) ->
     client = connect(stub.url, queries=[{"name": "q", "query": "x"}])
     assert client.query("x").warnings == ("a store is away",)
     assert client.query("x").infos == ("metric might not be a counter",)
-    assert value(read(client, "queries"), "prometheus_query_warnings", query="q") == 2
+    records = read(client, "queries")
+    assert value(records, "prometheus_query_warnings", query="q") == 2
+    (event,) = events(records)
+    assert (event.kind, event.state, event.fingerprint) == ("query_warning", "firing", "query_warning:q")
+    assert event.message.endswith("a store is away")
 
 
 def test_a_result_that_the_server_cut(stub: PrometheusStub, connect: Connect) -> None:

@@ -95,6 +95,18 @@ def test_one_bad_query_costs_only_itself(server: Server, connect: Connect) -> No
     assert "; worse: POST " in message
 
 
+def test_a_query_that_takes_too_long_costs_only_itself(server: Server, connect: Connect) -> None:
+    heavy = "sum(" + " + ".join(["rate(prometheus_http_requests_total[5m:1s])"] * 200) + ")"
+    queries = [
+        {"name": "heavy", "query": heavy, "metric": "x", "range": "9000s", "step": "1s", "timeout": "50ms"},
+        {"name": "good", "query": "up"},
+    ]
+    records, message = read_until(connect(server.url, queries=queries), "queries", Refused)
+    assert len(samples(records)) == 2
+    assert "heavy: POST " in message
+    assert "raise --query.timeout of the server" in message
+
+
 def test_a_foreign_name_that_is_one_of_ours(server: Server, connect: Connect) -> None:
     records = read(connect(server.url, **one(query="vector(5)", metric="prometheus_head_series")), "queries")
     (sample,) = samples(records)
