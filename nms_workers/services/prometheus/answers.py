@@ -116,7 +116,7 @@ def _parts(one: model.Histogram) -> Iterator[tuple[str, float, model.Labels]]:
     below = 0.0
     for _, _, high, count in one.buckets:
         below += count
-        yield "_bucket", below, {"le": f"{high:g}"}
+        yield "_bucket", below, {"le": str(high)}
     yield "_bucket", one.count, {"le": "+Inf"}
     yield "_count", one.count, {}
     yield "_sum", one.sum, {}

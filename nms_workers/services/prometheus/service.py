@@ -38,6 +38,15 @@ class Prometheus(Service):
     asked of it. The samples of queries and scraped pages keep the names that others gave them. They are not listed
     below; one that is called as a metric below becomes `exported_<name>`.
 
+    * A query has a `name`, PromQL as `query`, and the `metric` that its results are called (default: their own names);
+      with `range` and `step` the points of the time before now are read. `limit` bounds its series, `timeout` the time
+      the server may take, `labels` are added.
+    * A page to scrape has a `path` (`/metrics`, or `/federate` where `match` has selectors), `params`, and patterns of
+      metric names that are wanted (`only`) or not (`without`). `limit` bounds its samples, `labels` are added,
+      `timestamps = false` takes the moment of reading for that of measuring, `format` is for a page whose header is
+      wrong, `name` for two of one path.
+    * What is beyond a limit is counted, and the poll ends as `partial`.
+
     ```toml
     [[targets]]
     service = "prometheus"

@@ -47,8 +47,8 @@ def test_native_histograms_are_told_as_classic_ones_and_counted(stub: Prometheus
     }
     records = read(connect(stub.url, queries=[{"name": "q", "query": "x"}]), "queries")
     assert {str(one.series): one.value for one in samples(records)} == {
-        'latency_seconds_bucket{job="a",le="2"}': 2,
-        'latency_seconds_bucket{job="a",le="4"}': 6,
+        'latency_seconds_bucket{job="a",le="2.0"}': 2,
+        'latency_seconds_bucket{job="a",le="4.0"}': 6,
         'latency_seconds_bucket{job="a",le="+Inf"}': 6,
         'latency_seconds_count{job="a"}': 6,
         'latency_seconds_sum{job="a"}': 12.5,

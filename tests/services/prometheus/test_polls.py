@@ -1,7 +1,7 @@
 """What is read of a real server: targets, rules, alerts, the server itself, its head."""
 
 import hashlib
-from collections.abc import Callable
+import threading
 from datetime import UTC, datetime
 
 from nms_workers.errors import Refused
@@ -48,22 +48,23 @@ def test_targets_their_health_and_why(client: PrometheusClient, server: Server) 
     assert "connection refused" in event.message
 
 
-def test_a_target_that_comes_up_is_not_told_any_more(
-    start_prometheus: StartPrometheus, connect: Connect, free_port: Callable[[], int]
-) -> None:
-    port = free_port()
-    target = {"targets": [f"127.0.0.1:{port}"], "labels": {"site": "north"}}
-    job = {"job_name": "late", "static_configs": [target], "params": {"key": ["s3cr3t"]}}
-    server = start_prometheus(jobs=[job])
-    client = connect(server.url)
-    key = f'late/instance="127.0.0.1:{port}",job="late",site="north"'
-    late = await_true(lambda: [e for e in events(read(client, "targets")) if e.fingerprint == f"target_down:{key}"])
-    assert "s3cr3t" not in str(late)
-    with Site({"*": lambda call: call.answer(body=b"up_and_well 1\n", Content_Type="text/plain")}, port=port):
+def test_a_target_that_comes_up_is_not_told_any_more(start_prometheus: StartPrometheus, connect: Connect) -> None:
+    up = threading.Event()
+    body = b"up_and_well 1\n"
+    with Site({"*": lambda call: call.answer(200 if up.is_set() else 500, body, Content_Type="text/plain")}) as site:
+        target = {"targets": [f"127.0.0.1:{site.port}"], "labels": {"site": "north"}}
+        job = {"job_name": "late", "static_configs": [target], "params": {"key": ["s3cr3t"]}}
+        client = connect(start_prometheus(jobs=[job]).url)
+        key = f'late/instance="127.0.0.1:{site.port}",job="late",site="north"'
+        name = f"target_down:{key}"
+        down = await_true(lambda: [e for e in events(read(client, "targets")) if e.fingerprint == name])
+        assert "server returned HTTP status 500" in down[0].message
+        assert "s3cr3t" not in str(down)
+        up.set()
         await_true(lambda: entities(read(client, "targets"), "scrape_target")[key]["health"] == "up")
         records = read(client, "targets")
     assert [event.attributes["scrape_pool"] for event in events(records)] == ["dead"]
-    assert value(records, "prometheus_target_up", **labels("late", f"127.0.0.1:{port}", 'site="north"')) == 1
+    assert value(records, "prometheus_target_up", **labels("late", f"127.0.0.1:{site.port}", 'site="north"')) == 1
 
 
 def test_more_targets_than_are_wanted(server: Server, connect: Connect) -> None:
