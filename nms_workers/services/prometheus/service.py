@@ -24,11 +24,11 @@ def _of_a_server(method: _Poll) -> _Poll:
     """A poll of the API: it reads nothing from a target that has none."""
 
     @wraps(method)
-    def poll(self: object, client: PrometheusClient) -> Iterator[Record]:
+    def read(self: object, client: PrometheusClient) -> Iterator[Record]:
         if client.target.api:
             yield from method(self, client)
 
-    return poll
+    return read
 
 
 class Prometheus(Service):

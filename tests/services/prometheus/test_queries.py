@@ -2,6 +2,7 @@
 
 import math
 import time
+import tomllib
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 
 from nms_workers.errors import ParseError, Refused
 from nms_workers.fleet.harvest import Harvest
+from nms_workers.services.prometheus.service import Prometheus
 from nms_workers.services.prometheus.target import PrometheusTarget
+from nms_workers.settings import Settings
 from tests.servers import Server
 from tests.services.prometheus.conftest import Connect
 from tests.services.prometheus.support import Plain, read, read_until, samples, value, values
@@ -121,6 +124,15 @@ def test_two_queries_with_the_same_series_are_told_apart_by_time_or_told(server:
     for record in read(client, "queries"):
         harvest.add(record)
     assert "samples came twice in one read" in harvest.faults
+
+
+def test_the_example_of_the_page_is_one() -> None:
+    text = (Prometheus.__doc__ or "").partition("```toml")[2].partition("```")[0]
+    config = Settings.model_validate(tomllib.loads(text))
+    main, exporter = [one.validated() for one in config.targets]
+    assert isinstance(main, PrometheusTarget)
+    assert isinstance(exporter, PrometheusTarget)
+    assert (len(main.queries), main.scrapes[0].where, exporter.scrapes[0].where) == (1, "/federate", "/metrics")
 
 
 @pytest.mark.parametrize(
