@@ -35,6 +35,7 @@ _FORMATS: dict[str, _Parser] = {
     "openmetrics": openmetrics,
 }
 _NAME = re.compile(r'\s*(?:\{\s*"([^"]*)"|([^\s{#]+))')
+_LONGEST_LINE = 100_000  # characters; no series of ours is longer, and the parsers take the square of it in time
 _HINT = "check the path: is it a page of metrics in Prometheus' text format or OpenMetrics?"
 
 
@@ -77,6 +78,8 @@ class Reading:
         for line in io.StringIO(text):
             remaining(1.0)  # a page can take longer to read than the run has time
             self._line = line
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"it has {len(line)} characters")
             yield line
 
     def _wanted(self, name: str) -> bool:

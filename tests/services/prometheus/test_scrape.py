@@ -224,6 +224,14 @@ def test_nothing_crashes_on_nonsense(connect: Connect, text: str, content_type: 
             assert all(sample.metric.isascii() for sample in samples(found))
 
 
+def test_a_line_without_end(connect: Connect) -> None:
+    """The parsers would take hours for it."""
+    with page("a 1\nb{" + 'x="1",' * 500_000 + "} 1\n") as site:
+        records, message = read_until(connect(site.url, scrape=[{"name": "s"}]), "scrape", ParseError)
+    assert named(records) == {"a": 1}
+    assert "it has 3000004 characters" in message
+
+
 def answered(body: bytes, content_type: str) -> Callable[[Call], None]:
     return lambda call: call.answer(body=body, Content_Type=content_type)
 
