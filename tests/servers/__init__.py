@@ -11,15 +11,17 @@ from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
-from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, create, program
+from tests.servers.sources import GNS3, POSTGRES, PROMETHEUS, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
     "GNS3",
     "PASSWORD",
     "POSTGRES",
+    "PROMETHEUS",
     "REDIS",
     "SERVERS",
+    "SURICATA",
     "Conf",
     "Fail2banServer",
     "Gns3Server",
