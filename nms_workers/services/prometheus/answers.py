@@ -61,7 +61,7 @@ def of_query(client: PrometheusClient, query: Query, declared: Collection[str]) 
         yield Event("query_warning", message, "warning", f"query_warning:{query.name}", "firing", about)
     if found.kind == "string":
         raise Refused("the result is a text, which is no sample", hint="ask for a number")
-    if beyond or any("truncated due to limit" in warning for warning in found.warnings):
+    if beyond:
         raise Refused(f"the result has more than limit ({query.limit}) series", hint="raise its limit, or aggregate")
     _complain(passage, "set metric in the query's settings")
 
@@ -93,11 +93,14 @@ def of_page(client: PrometheusClient, page: Scrape, declared: Collection[str]) -
 
 def _ask(client: PrometheusClient, query: Query) -> model.Result:
     timeout = remaining(query.timeout or client.target.timeout.total)
+    limit = (
+        query.limit + 1
+    )  # one more, to see whether there are more: newer servers give no more than they are asked for
     if query.range is None:
-        return client.query(query.query, timeout=timeout, limit=query.limit)
+        return client.query(query.query, timeout=timeout, limit=limit)
     end = time.time() // query.step * query.step
     times = {"start": end - query.range, "end": end, "step": query.step}
-    return client.query_range(query.query, **times, timeout=timeout, limit=query.limit)
+    return client.query_range(query.query, **times, timeout=timeout, limit=limit)
 
 
 def _of_row(row: model.Row, query: Query, passage: Passage) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.target import PrometheusTarget
 from nms_workers.transport.adapter import DeadlineAdapter
 from tests.conftest import StartServer
-from tests.servers import PrometheusServer, Server
+from tests.servers import PROMETHEUS, PrometheusServer, Server
 from tests.services.prometheus.support import Plain, await_true
 
 Connect = Callable[..., PrometheusClient]
@@ -25,18 +25,18 @@ def scraped(server: Server) -> None:
     await_true(lambda: plain.value('count(ALERTS{alertstate="firing"})'))
 
 
-@pytest.fixture
-def server(session_server: StartServer) -> Server:
-    """A server with data, which tests leave as it is."""
-    one = session_server("prometheus", "prometheus")
+@pytest.fixture(params=PROMETHEUS)
+def server(request: pytest.FixtureRequest, session_server: StartServer) -> Server:
+    """A server of each version with data, which tests leave as it is."""
+    one = session_server(request.param, "prometheus")
     scraped(one)
     return one
 
 
-@pytest.fixture
-def changed_server(session_server: StartServer) -> Iterator[PrometheusServer]:
-    """A server with data, whose data and configuration tests may change; its configuration is put back."""
-    one = session_server("prometheus", "prometheus, changed")
+@pytest.fixture(params=PROMETHEUS)
+def changed_server(request: pytest.FixtureRequest, session_server: StartServer) -> Iterator[PrometheusServer]:
+    """The same for tests that change data and configuration; the configuration is put back."""
+    one = session_server(request.param, "prometheus, changed")
     assert isinstance(one, PrometheusServer)
     scraped(one)
     yield one

@@ -79,15 +79,6 @@ def test_remarks_are_kept_and_counted(stub: PrometheusStub, connect: Connect) ->
     assert event.message.endswith("a store is away")
 
 
-def test_a_result_that_the_server_cut(stub: PrometheusStub, connect: Connect) -> None:
-    stub.remarks = {"warnings": ["results truncated due to limit"]}
-    stub.answer = {"resultType": "vector", "result": [{"metric": {"__name__": "up"}, "value": [AT, "1"]}]}
-    client = connect(stub.url, queries=[{"name": "q", "query": "up", "limit": 1}])
-    records, message = read_until(client, "queries", Refused)
-    assert len(samples(records)) == 1
-    assert "more than limit (1) series" in message
-
-
 def test_a_server_of_version_3(stub: PrometheusStub, connect: Connect) -> None:
     client = connect(stub.url)
     records = read(client, "server")
