@@ -8,16 +8,18 @@ from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.netdata import NetdataServer
 from tests.servers.postgresql import PostgresServer
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
-from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, SURICATA, create, program
+from tests.servers.sources import GNS3, POSTGRES, PROMETHEUS, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
     "GNS3",
     "PASSWORD",
     "POSTGRES",
+    "PROMETHEUS",
     "REDIS",
     "SERVERS",
     "SURICATA",
@@ -26,6 +28,7 @@ __all__ = [
     "Gns3Server",
     "NetdataServer",
     "PostgresServer",
+    "PrometheusServer",
     "RabbitServer",
     "RedisServer",
     "Server",
