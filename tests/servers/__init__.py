@@ -6,6 +6,7 @@ to say to `server.log` there. A program that is not on this machine is a `Server
 
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
+from tests.servers.haproxy import HaproxyServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -22,6 +23,7 @@ __all__ = [
     "Conf",
     "Fail2banServer",
     "Gns3Server",
+    "HaproxyServer",
     "PostgresServer",
     "RabbitServer",
     "RedisServer",

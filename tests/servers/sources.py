@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
+from tests.servers.haproxy import HaproxyServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
@@ -52,6 +53,7 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "haproxy": Source(HaproxyServer, "/usr/sbin/haproxy", install="apt-get install haproxy"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
