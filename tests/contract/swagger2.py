@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-_PLACES = {"definitions": "schemas", "parameters": "parameters", "responses": "responses"}
 _OF_A_PARAMETER = ("name", "in", "required", "description")
 _VERBS = ("get", "put", "post", "delete", "patch", "head", "options")
 _JSON = "application/json"
@@ -65,8 +64,7 @@ def _schema(one: Any) -> Any:
         return one
     made = {name: _schema(value) for name, value in one.items()}
     if isinstance(reference := made.get("$ref"), str):
-        _, place, name = reference.split("/")
-        made["$ref"] = f"#/components/{_PLACES[place]}/{name}"
+        made["$ref"] = reference.replace("#/definitions/", "#/components/schemas/", 1)
     if made.pop("x-nullable", False) is True:
         made["nullable"] = True
     if "allOf" in made and made.get("additionalProperties") is False:

@@ -56,7 +56,6 @@ class HaproxyServer(Server):
             web_port=self.web_port,
             web=self._web,
             servers="\n".join(servers),
-            dead=free_port(),
             stats_port=self.port,
             auth=f"{self.user}:{self.password}",
         )
@@ -90,6 +89,7 @@ defaults
   timeout client 5s
   timeout server 5s
   timeout queue 1s
+  timeout check 10s
 frontend fe_web
   bind {host}:{web_port} name plain
   option socket-stats
@@ -102,7 +102,7 @@ backend be_app
 {servers}
 backend be_dead
   default-server inter 100ms fall 1
-  server d1 {host}:{dead} check
+  server d1 {host}:1 check
 frontend stats
   bind {host}:{stats_port}
   stats enable
