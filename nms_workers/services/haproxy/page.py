@@ -1,5 +1,7 @@
 """HAProxy's statistics page, as CSV or JSON."""
 
+from urllib.parse import urlsplit
+
 from nms_workers.services.haproxy import stats
 from nms_workers.services.haproxy.target import HaproxyTarget
 from nms_workers.transport.http import HttpClient
@@ -10,6 +12,7 @@ class StatsPage:
 
     def __init__(self, target: HaproxyTarget) -> None:
         base = (target.url or "").partition(";")[0]
+        base += "" if urlsplit(base).path else "/"
         query = f"?{target.stats_query}" if target.stats_query else ""
         # HAProxy knows its page by the whole of `stats uri`, and what follows a `;` as the format
         page = target.model_copy(update={"url": f"{base}{query};{target.stats_format}"})

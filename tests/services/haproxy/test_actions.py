@@ -99,9 +99,7 @@ def test_one_that_is_down_already_is_not_the_last(client: HaproxyClient) -> None
 
 
 @pytest.mark.parametrize(("weight", "number"), [(30, 30), ("50%", 5), ("0%", 0), (256, 256)], ids=str)
-def test_weights(
-    server: HaproxyServer, client: HaproxyClient, apps: list[App], weight: int | str, number: int
-) -> None:
+def test_weights(server: HaproxyServer, client: HaproxyClient, apps: list[App], weight: int | str, number: int) -> None:
     change = act(client, "set_weight", **APP1, weight=weight)
     assert (change.changed, change.before["weight"], change.after["weight"]) == (True, 10, number)
     assert server.ask("get weight be_app/app1").split() == [str(number), "(initial", "10)"]
@@ -144,7 +142,9 @@ def test_a_server_is_added_and_taken_away(server: HaproxyServer, client: Haproxy
     await_true(lambda: state(client, "new-1") == "UP")
     assert served(apps, server, 40) == [30, 10]
     apps[0].well = False
-    await_true(lambda: state(client, "new-1") == "DOWN")  # it is checked, which a server that was added is not by itself
+    await_true(
+        lambda: state(client, "new-1") == "DOWN"
+    )  # it is checked, which a server that was added is not by itself
     apps[0].well = True
     assert not act(client, "add_server", **wanted).changed
     with pytest.raises(Refused, match="new-1 is there already, at 127.0.0.1 port"):
@@ -161,7 +161,10 @@ def test_an_addition_that_ended_half_way_is_finished(server: HaproxyServer, clie
     server.ask("add server be_app/new 127.0.0.1:9 weight 3 check")
     added = act(client, "add_server", backend="be_app", server="new", address="127.0.0.1", port=9, weight=3)
     assert added.changed
-    assert (client.get_servers_state("be_app")[2].admin, client.get_servers_state("be_app")[2].checked) == ("ready", True)
+    assert (client.get_servers_state("be_app")[2].admin, client.get_servers_state("be_app")[2].checked) == (
+        "ready",
+        True,
+    )
 
 
 def test_a_server_with_ipv6_that_is_neither_checked_nor_ready(client: HaproxyClient) -> None:

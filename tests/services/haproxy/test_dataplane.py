@@ -165,7 +165,9 @@ def test_a_file_that_others_never_leave_alone(stub: DataPlaneStub, api: HaproxyC
 def test_a_reload_that_fails_is_put_back(stub: DataPlaneStub, api: HaproxyClient) -> None:
     stub.refusal = "[ALERT] config : cannot bind socket\n [127.0.0.1:80]"
     before = dict(stub.configured["be_app"]["app1"])
-    with pytest.raises(Refused, match=r"did not take .*, and it was put back: \[ALERT\] config : cannot bind socket \["):
+    with pytest.raises(
+        Refused, match=r"did not take .*, and it was put back: \[ALERT\] config : cannot bind socket \["
+    ):
         act(api, "set_weight", **APP1, weight=7, persist=True)
     assert stub.configured["be_app"]["app1"] == before
     assert stub.running["be_app"]["app1"]["weight"] == 10
@@ -182,7 +184,9 @@ def test_a_reload_that_fails_is_put_back_whole(stub: DataPlaneStub, api: Haproxy
 
 def test_a_reload_that_fails_and_cannot_be_put_back(stub: DataPlaneStub, api: HaproxyClient) -> None:
     stub.refusal, stub.refuses_all = "no disk", True
-    with pytest.raises(Refused, match=r"\(no disk\), and it could not be put back: .* \(the file differs from what runs"):
+    with pytest.raises(
+        Refused, match=r"\(no disk\), and it could not be put back: .* \(the file differs from what runs"
+    ):
         act(api, "set_weight", **APP1, weight=7, persist=True)
 
 
@@ -233,7 +237,6 @@ def test_something_that_is_no_data_plane_api(stub: DataPlaneStub, connect: Conne
     stub._contract = None  # paths that no description has, on purpose
     with pytest.raises(ParseError, match=r"is no Data Plane API \(check host and port"):
         read(client)
-
 
 
 def test_a_target_without_any_way(connect: Connect) -> None:

@@ -49,7 +49,10 @@ def test_the_numbers_of_every_object(server: HaproxyServer, connect: Connect, wa
 def test_every_way_tells_the_same(server: HaproxyServer, connect: Connect) -> None:
     load(server)
     seen = [{(r.kind, r.proxy, r.name, frozenset(r.fields)) for r in connect(server, way).get_stats()} for way in WAYS]
-    apart = {"addr", "cookie", "algo"} | {"check_code", "check_duration"}  # of the socket alone; of a check that is over
+    apart = {"addr", "cookie", "algo"} | {
+        "check_code",
+        "check_duration",
+    }  # of the socket alone; of a check that is over
     bare = [{tuple(key): fields - apart for *key, fields in one} for one in seen]
     for other in bare[1:]:
         assert {key: fields ^ other[key] for key, fields in bare[0].items()} == dict.fromkeys(bare[0], frozenset())
