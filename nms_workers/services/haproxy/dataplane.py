@@ -86,7 +86,7 @@ class DataPlaneApi:
 
     def __init__(self, settings: DataPlane) -> None:
         self.settings = settings
-        self._http = HttpClient(settings, service="haproxy", target=f"{settings.url or settings.urls[0].url}")
+        self._http = HttpClient(settings, service="haproxy")
         self._version: int | None = None
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ class StatsPage:
         # HAProxy knows its page by the whole of `stats uri`, and what follows a `;` as the format
         page = target.model_copy(update={"url": f"{base}{query};{target.stats_format}"})
         self._format = target.stats_format
-        self._http = HttpClient(page, service="haproxy", target=base)
+        self._http = HttpClient(page, service="haproxy")
 
     def close(self) -> None:
         """Let go of connections."""

@@ -66,7 +66,9 @@ class RuntimeSocket:
         if not _COMMAND.fullmatch(command):
             raise Refused(f"{command!r:.80} cannot be said in one command")
         with deadline(self._timeout):
-            answer = self._exchange(f"experimental-mode on; {command}" if experimental else command, max_lines)
+            answer = self._exchange(command, max_lines)
+            if experimental and answer.startswith("This command is restricted to experimental mode"):
+                answer = self._exchange(f"experimental-mode on; {command}", max_lines).lstrip("\n")
         if answer.startswith(("Permission denied", "Unknown command")):
             raise refused(command, answer)
         return answer

@@ -121,9 +121,7 @@ class Server:
         host = f"[{address}]" if address.version == 6 else str(address)
         more = (f" weight {weight}" if weight is not None else "") + (" check" if check else "")
         command = f"add server {self.name} {host}:{port}{more}"
-        answer = self.client.socket.ask(command)
-        if "experimental" in answer:  # up to HAProxy 2.5
-            answer = self.client.socket.ask(command, experimental=True).lstrip()
+        answer = self.client.socket.ask(command, experimental=True)
         if not answer.startswith("New server registered"):
             raise refused(command, answer)
 
@@ -178,7 +176,7 @@ class Server:
                 raise
             return True
         command = f"del server {self.name}"
-        answer = self.client.socket.ask(command)
+        answer = self.client.socket.ask(command, experimental=True)
         if _BUSY.search(answer):
             return False
         if not answer.startswith("Server deleted"):

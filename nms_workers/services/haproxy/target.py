@@ -45,6 +45,13 @@ class DataPlane(HttpSettings):
 
     reload_timeout: PositiveFloat = 60.0
 
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        """A transaction lives in one API alone."""
+        if self.urls:
+            raise ValueError("write url: the Data Plane API of this one HAProxy")
+        return self
+
 
 class HaproxyTarget(HttpSettings):
     """One HAProxy process, by one or more of three ways. What can be read by the socket is read there.
@@ -54,11 +61,13 @@ class HaproxyTarget(HttpSettings):
         stats_query: where its `stats uri` has a query: `stats` for the default, `/haproxy?stats`.
         stats_format: what the page is read as; JSON is ten times as long and says the same.
         username, password: of `stats auth`.
-        socket: the `stats socket`, as its path or as `tcp://host:port`. Changes want `level admin`.
+        socket: the `stats socket`, as its path or as `tcp://host:port`. Changes want `level admin`. With `nbproc` (up
+            to HAProxy 2.4) each process has a socket of its own, and is a target of its own.
         socket_timeout: seconds for one whole answer of the socket.
         dataplane: settings of the Data Plane API: `url`, `username`, `password` and all else of HTTP. It makes changes
             that last beyond a restart.
-        max_objects: frontends, backends, servers and listeners whose numbers are kept, in this order.
+        max_objects: frontends, backends, servers and listeners whose numbers are kept, in this order. Each has up to 65
+            series, so raise it together with the target's `max_series`.
         max_tables: sticky tables that are read.
         table_entries: keys of each sticky table that are read; 0 for none.
         max_certificates: certificate files that are looked at.
@@ -70,7 +79,7 @@ class HaproxyTarget(HttpSettings):
     socket: Annotated[str, AfterValidator(_socket)] | None = None
     socket_timeout: PositiveFloat = 10.0
     dataplane: DataPlane | None = None
-    max_objects: PositiveInt = 2000
+    max_objects: PositiveInt = 150
     max_tables: PositiveInt = 100
     table_entries: NonNegativeInt = 0
     max_certificates: PositiveInt = 500

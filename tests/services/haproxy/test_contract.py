@@ -67,27 +67,27 @@ def agent() -> Iterator[int]:
         thread.join()
 
 
-def test_what_is_emitted_and_what_is_declared(
-    start: Callable[..., HaproxyServer],
-    connect: Connect,
-    apps: list[App],
-    agent: int,
-    certificate: Path,
-    free_port: Callable[[], int],
-) -> None:
+@pytest.fixture
+def everything(
+    start: Callable[..., HaproxyServer], apps: list[App], agent: int, certificate: Path, free_port: Callable[[], int]
+) -> HaproxyServer:
+    """A HAProxy with a sticky table, a certificate, and the server m1, of which everything is told."""
     escaped = str(certificate).replace(" ", "\\ ")
     table = "  stick-table type ip size 100 expire 60s store http_req_cnt\n  http-request track-sc0 src\n"
-    every = f"check agent-check agent-port {agent} agent-inter 100ms maxconn 10 maxqueue 5 slowstart 60s pool-max-conn 5 weight 100"
-    more = f"backend be_more\n  default-server inter 100ms\n  server m1 127.0.0.1:{apps[0].site.port} {every}\n"
-    server = start(web=f"{table}  bind 127.0.0.1:{free_port()} ssl crt {escaped}", sections=more)
-    client = connect(server, table_entries=5, certificate_days=1)
+    checks = f"check agent-check agent-port {agent} agent-inter 100ms"
+    limits = "maxconn 10 maxqueue 5 slowstart 60s pool-max-conn 5 weight 100"
+    place = f"127.0.0.1:{apps[0].site.port}"
+    more = f"backend be_more\n  default-server inter 100ms\n  server m1 {place} {checks} {limits}\n"
+    return start(web=f"{table}  bind 127.0.0.1:{free_port()} ssl crt {escaped}", sections=more)
+
+
+def test_what_is_emitted_and_what_is_declared(everything: HaproxyServer, connect: Connect) -> None:
+    client = connect(everything, table_entries=5, certificate_days=1)
     settled(client)
-    server.ask("set server be_more/m1 state maint")
-    server.ask("set server be_more/m1 state ready")  # its slow start begins
-    load(server)
-    await_true(
-        lambda: [r for r in client.get_servers("be_more") if r.text("agent_code") or r.text("agent_status") == "L7OK"]
-    )
+    everything.ask("set server be_more/m1 state maint")
+    everything.ask("set server be_more/m1 state ready")  # its slow start begins
+    load(everything)
+    await_true(lambda: [row for row in client.get_servers("be_more") if row.text("agent_status") == "L7OK"])
     records = [record for poll in Haproxy.polls() for record in read(client, poll)]
     assert undeclared(Haproxy, records) == []
     assert set(never_emitted(Haproxy, records)) == set(ELSEWHERE)

@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nms_workers.errors import AuthError, ParseError, Refused, Timeout
+from nms_workers.errors import AuthError, ParseError, Refused, TargetError, Timeout
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
 from tests.contract.vendor import description
 from tests.metric_contract import undeclared
 from tests.services.haproxy.conftest import Connect
 from tests.services.haproxy.support import act, entities, events, read, state, undo, value
+from tests.services.test_http_faults import FAULTS, Fault
 from tests.stubs.dataplane import FILES, DataPlaneStub
+from tests.transport.sites import Site
 
 APP1: dict[str, Any] = {"backend": "be_app", "server": "app1"}
 NEW: dict[str, Any] = {"backend": "be_app", "server": "new", "address": "192.0.2.20", "port": 8003}
@@ -239,8 +241,23 @@ def test_something_that_is_no_data_plane_api(stub: DataPlaneStub, connect: Conne
         read(client)
 
 
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_each_fault_of_http_has_its_outcome(connect: Connect, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setenv("TEST_SECRET", "s3cr3t-t0ken-value")
+    login = {"username": "nms", "password": "env:TEST_SECRET", "retry": {"attempts": 1}}
+    with Site({"*": fault.route}) as site:
+        limits = {"connect": 1, "read": 0.5, "total": 1}
+        with pytest.raises(TargetError) as caught:
+            read(connect(dataplane={"url": site.url, "timeout": limits, **login}))
+    assert caught.value.outcome == fault.outcome, caught.value
+    assert fault.words in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_target_without_any_way(connect: Connect) -> None:
     with pytest.raises(ValidationError, match="set url, socket or dataplane"):
         connect()
     with pytest.raises(ValidationError, match="write url, and a target for each process"):
         connect(urls=["http://a", "http://b"])
+    with pytest.raises(ValidationError, match="write url: the Data Plane API of this one"):
+        connect(dataplane={"urls": ["http://a", "http://b"]})

@@ -157,9 +157,7 @@ def test_something_else_at_the_socket(session_server: StartServer, connect: Conn
     ],
     ids=range(9),
 )
-def test_answers_that_are_none(
-    connect: Connect, peer: Peer, answer: bytes, error: type[NmsError], words: str
-) -> None:
+def test_answers_that_are_none(connect: Connect, peer: Peer, answer: bytes, error: type[NmsError], words: str) -> None:
     with pytest.raises(error, match=words):
         read(connect(socket=str(peer(answer))))
 
