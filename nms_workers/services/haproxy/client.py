@@ -14,11 +14,13 @@ from nms_workers.services.haproxy import answers, stats
 from nms_workers.services.haproxy.answers import Certificate, Info, ServerState, StickTable, TableEntry
 from nms_workers.services.haproxy.dataplane import DataPlaneApi
 from nms_workers.services.haproxy.page import StatsPage
-from nms_workers.services.haproxy.runtime import RuntimeSocket, quoted
+from nms_workers.services.haproxy.runtime import RuntimeSocket, can_be_said, quoted
 from nms_workers.services.haproxy.target import HaproxyTarget
 from nms_workers.services.haproxy.transactions import Configuration
 
 T = TypeVar("T")
+
+_READERS = "set socket or dataplane, or leave this poll out by skip,"
 
 
 class HaproxyClient:
@@ -60,13 +62,13 @@ class HaproxyClient:
             return stats.from_csv(self.socket.ask("show stat"))
         if self.dataplane:
             return stats.from_native(self.dataplane.stats())
-        return needed(self._page, "url").rows()
+        return needed(self._page, "set url").rows()
 
     def get_info(self) -> Info:
         """The process: versions, limits, what it has done. Fields as `show info` names them, or the Data Plane API."""
         if self.socket:
             return answers.info(self.socket.ask("show info"))
-        return needed(self.dataplane, "socket or dataplane").info()
+        return needed(self.dataplane, _READERS).info()
 
     def get_backends(self) -> list[stats.Row]:
         """The backends with their statistics."""
@@ -95,7 +97,7 @@ class HaproxyClient:
             if answer.startswith("Can't find backend"):
                 raise Refused(f"there is no backend {backend}", hint="see get_backends")
             return answers.servers_state(answer)
-        api = needed(self.dataplane, "socket or dataplane")
+        api = needed(self.dataplane, "set socket or dataplane")
         named = [row for row in stats.from_native(api.stats()) if row.kind == "backend"]
         if backend is not None and backend not in {row.proxy for row in named}:
             raise Refused(f"there is no backend {backend}", hint="see get_backends")
@@ -106,7 +108,7 @@ class HaproxyClient:
         """The sticky tables: how many entries they may hold, and hold."""
         if self.socket:
             return answers.stick_tables(self.socket.ask("show table"))
-        return needed(self.dataplane, "socket or dataplane").stick_tables()
+        return needed(self.dataplane, _READERS).stick_tables()
 
     def get_table_entries(self, table: str, limit: int = 100) -> list[TableEntry]:
         """At most `limit` entries of a sticky table; reading stops there.
@@ -115,7 +117,7 @@ class HaproxyClient:
             Refused: there is no such table.
         """
         if not self.socket:
-            return needed(self.dataplane, "socket or dataplane").table_entries(table, limit)
+            return needed(self.dataplane, _READERS).table_entries(table, limit)
         answer = self.socket.ask(f"show table {quoted(table)}", max_lines=limit + 1)
         if answer.startswith("No such table"):
             raise Refused(f"there is no sticky table {table}", hint="see get_tables")
@@ -125,12 +127,12 @@ class HaproxyClient:
         """The certificate files that are loaded."""
         if self.socket:
             return answers.certificate_files(self.socket.ask("show ssl cert"))
-        return needed(self.dataplane, "socket or dataplane").certificate_files()
+        return needed(self.dataplane, _READERS).certificate_files()
 
     def get_certificates(self) -> Iterator[Certificate]:
         """The certificates of these files, one request each, as they are read; at most `max_certificates`.
 
-        A file that holds several (a bundle) cannot be shown by HAProxy and is left out.
+        Left out are bundles, which HAProxy cannot show, and files whose names cannot be written in a command.
         """
         for file in self.get_certificate_files()[: self.target.max_certificates]:
             if found := self._certificate(file):
@@ -138,18 +140,23 @@ class HaproxyClient:
 
     def _certificate(self, file: str) -> Certificate | None:
         if not self.socket:
-            return needed(self.dataplane, "socket or dataplane").certificate(file)
+            return needed(self.dataplane, _READERS).certificate(file)
+        if not can_be_said(file):
+            return None
         answer = self.socket.ask(f"show ssl cert {quoted(file)}")
         return None if answer.startswith("Can't display") else answers.certificate(answer)
 
 
-def needed(way: T | None, names: str) -> T:
+def needed(way: T | None, what: str) -> T:
     """A way that has to be set.
+
+    Args:
+        what: has to be done where it is not.
 
     Raises:
         Refused: it is not.
     """
     if way is None:
-        hint = f"set {names} in the target's settings; a poll that is not wanted is left out by skip"
+        hint = f"{what} in the target's settings"
         raise Refused("none of the ways to HAProxy that are set can do this", hint=hint)
     return way

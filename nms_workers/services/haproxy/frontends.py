@@ -11,7 +11,7 @@ _PAUSED, _STOPPED = "PAUSED", "STOP"
 
 def set_enabled(client: HaproxyClient, frontend: Name, enabled: bool) -> Change:
     """See `Haproxy.enable_frontend` and `disable_frontend`."""
-    socket = needed(client.socket, "socket")
+    socket = needed(client.socket, "set socket")
     before = _state(client, frontend)
     word = "enabled" if enabled else "disabled"
     if before == _STOPPED:

@@ -44,7 +44,7 @@ def remove(one: Server, wait: float, persist: bool, even_last: bool) -> Change:
     if now is not None:
         one.others_serve(even_last)
     if configured is not None:
-        needed(one.client.configuration, "dataplane").delete(one.backend, one.server)
+        needed(one.client.configuration, "set dataplane").delete(one.backend, one.server)
     if one.look() is not None:
         one.delete(wait)
     return Change(changed=True, message=f"{one.name} removed", before=before, after={"exists": False})
@@ -82,7 +82,7 @@ def _configure(one: Server, wanted: Wanted) -> bool:
     if found is None:
         settings = as_settings(wanted.address, wanted.port, wanted.weight, wanted.check)
         settings |= {} if wanted.ready else {"maintenance": "enabled"}
-        needed(one.client.configuration, "dataplane").add(one.backend, one.server, settings)
+        needed(one.client.configuration, "set dataplane").add(one.backend, one.server, settings)
         return True
     if (found.get("address"), found.get("port")) != (str(wanted.address), wanted.port):
         place = f"{found.get('address')} port {found.get('port')}"
@@ -116,7 +116,7 @@ def _put_back(one: Server, before: Before) -> None:
 
 
 def _restore_configuration(one: Server, settings: dict[str, object]) -> None:
-    configuration = needed(one.client.configuration, "dataplane")
+    configuration = needed(one.client.configuration, "set dataplane")
     if one.configured() is None:
         configuration.add(one.backend, one.server, settings)
     else:

@@ -6,7 +6,6 @@ Source: https://docs.haproxy.org/2.6/management.html#9.3.
 
 import re
 import socket
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from nms_workers.errors import AuthError, NmsError, ParseError, Refused, Timeout, Unreachable
@@ -60,7 +59,7 @@ class RuntimeSocket:
 
         Raises:
             Unreachable, AuthError, Timeout: as their names say.
-            ParseError: the answer is cut off, too long or no text.
+            ParseError: the answer is cut off or too long.
             Refused: the command is unknown there, or the socket's level does not allow it.
         """
         if not _COMMAND.fullmatch(command):
@@ -83,7 +82,7 @@ class RuntimeSocket:
                     if len(answer) > MAX_ANSWER:
                         raise ParseError(f"{self._where} answered {command} with more than {MAX_ANSWER >> 20} MiB")
                     if max_lines is not None and answer.count(b"\n") >= max_lines:
-                        return "\n".join(_text(answer).split("\n")[:max_lines])
+                        return b"\n".join(answer.split(b"\n")[:max_lines]).decode("utf-8", "replace")
         except OSError as exc:
             raise self._explained(exc) from None
         if not answer:
@@ -91,7 +90,7 @@ class RuntimeSocket:
             raise Unreachable(f"{self._where}: the connection was closed without an answer", hint=hint)
         if not answer.endswith(b"\n"):
             raise ParseError(f"the answer of {self._where} to {command} is cut off", hint="is it HAProxy's socket?")
-        return _text(answer).rstrip("\n")
+        return answer.decode("utf-8", "replace").rstrip("\n")
 
     def _connected(self) -> socket.socket:
         if self._where.startswith("/"):
@@ -123,9 +122,14 @@ def quoted(name: str) -> str:
     Raises:
         Refused: it cannot be written there.
     """
-    if ";" in name or "\\" in name or not name.isprintable():
+    if not can_be_said(name):
         raise Refused(f"the name {name!r:.80} cannot be written in a command")
     return name.replace(" ", "\\ ")
+
+
+def can_be_said(name: str) -> bool:
+    """Whether a name can be written in a command."""
+    return bool(_COMMAND.fullmatch(name.replace(" ", "\\ "))) and name.isprintable()
 
 
 def refused(command: str, answer: str) -> Refused:
@@ -133,9 +137,3 @@ def refused(command: str, answer: str) -> Refused:
     words = " ".join("".join(c if c.isprintable() else " " for c in answer[:400]).split())[:200]
     hint = next((hint for part, hint in _HINTS.items() if part in answer), "")
     return Refused(f"HAProxy refused `{command}`: {words or 'without a word'}", hint=hint)
-
-
-def _text(answer: bytes | bytearray) -> str:
-    with suppress(UnicodeDecodeError):
-        return answer.decode()
-    raise ParseError("the answer is no text", hint="is it HAProxy's socket?")

@@ -77,7 +77,7 @@ class Server:
 
     def configured(self) -> Settings | None:
         """What the configuration file has of it; None: nothing."""
-        return needed(self.client.configuration, "dataplane").server(self.backend, self.server)
+        return needed(self.client.configuration, "set dataplane").server(self.backend, self.server)
 
     def others_serve(self, even_last: bool) -> None:
         """Look whether the backend can do without it.
@@ -95,7 +95,7 @@ class Server:
         if self.client.socket:
             self._say(f"set server {self.name} state {state}")
         else:
-            needed(self.client.dataplane, "socket or dataplane").set_state(self.backend, self.server, state)
+            needed(self.client.dataplane, "set socket or dataplane").set_state(self.backend, self.server, state)
         self._await(lambda: self.found().admin == state, f"{self.name} is {state}")
 
     def set_weight(self, weight: int | str) -> int:
@@ -115,7 +115,7 @@ class Server:
     def add(self, address: IPv4Address | IPv6Address, port: int, weight: int | None, check: bool) -> None:
         """Add it to the running process, in maintenance."""
         if not self.client.socket:
-            api = needed(self.client.dataplane, "socket or dataplane")
+            api = needed(self.client.dataplane, "set socket or dataplane")
             api.add_server(self.backend, self.server, as_settings(address, port, weight, check))
             return
         host = f"[{address}]" if address.version == 6 else str(address)
@@ -167,7 +167,7 @@ class Server:
     def _deleted(self) -> bool:
         """Try once; False when connections hold it."""
         if not self.client.socket:
-            api = needed(self.client.dataplane, "socket or dataplane")
+            api = needed(self.client.dataplane, "set socket or dataplane")
             try:
                 api.delete_server(self.backend, self.server)
             except Refused as exc:
@@ -185,7 +185,7 @@ class Server:
 
     def _say(self, command: str, good: re.Pattern[str] = _NOTHING) -> None:
         """A command whose good answer begins like `good`: for most there is none."""
-        socket = needed(self.client.socket, "socket, or say persist with dataplane,")
+        socket = needed(self.client.socket, "say persist, or set socket")
         answer = socket.ask(command)
         if not good.match(answer):
             raise refused(command, answer)
@@ -224,7 +224,7 @@ def set_weight(one: Server, weight: int | str, persist: bool, even_last: bool) -
         one.others_serve(even_last)
     changed = persist and (configured or {}).get("weight") != weight
     if changed:
-        needed(one.client.configuration, "dataplane").edit(one.backend, one.server, {"weight": weight})
+        needed(one.client.configuration, "set dataplane").edit(one.backend, one.server, {"weight": weight})
         now = one.found()
     wanted = weight if isinstance(weight, int) else (now.initial_weight or 0) * int(weight.removesuffix("%")) // 100
     if now.weight != wanted and (one.client.socket or not persist):
@@ -243,7 +243,7 @@ def move(one: Server, address: IPv4Address | IPv6Address, port: int | None, pers
     wanted = {"address": str(address), "port": to}
     changed = persist and any((configured or {}).get(key) != value for key, value in wanted.items())
     if changed:
-        needed(one.client.configuration, "dataplane").edit(one.backend, one.server, wanted)
+        needed(one.client.configuration, "set dataplane").edit(one.backend, one.server, wanted)
         now = one.found()
     if not same_place(now, address, to):
         one.move(address, to)

@@ -67,8 +67,8 @@ def from_csv(text: str) -> list[Row]:
     Raises:
         ParseError: it is something else, or cut off.
     """
-    lines = text.lstrip().splitlines(keepends=True)
-    if not lines or not lines[0].startswith(_HEADER):
+    lines = [f"{line}\n" for line in text.lstrip().split("\n")]
+    if not lines[0].startswith(_HEADER):
         raise ParseError("the answer does not look like HAProxy's statistics", hint=_HINT)
     names = lines[0].removeprefix("# ").rstrip().rstrip(",").split(",")
     rows = []
@@ -138,7 +138,10 @@ def _row(fields: dict[str, int | float | str]) -> Row:
 
 
 def _value(cell: str) -> int | str:
-    return int(cell) if _NUMBER.fullmatch(cell) else cell
+    """A number, or text that can be shown: it may come from what a server answered to a check."""
+    if _NUMBER.fullmatch(cell):
+        return int(cell)
+    return cell if cell.isprintable() else "".join(c if c.isprintable() else " " for c in cell)
 
 
 def _plain(value: int | float | str) -> int | float | str:

@@ -119,7 +119,7 @@ def test_a_server_that_is_removed_for_good_comes_back_whole(stub: DataPlaneStub,
 
 
 def test_a_weight_for_good(stub: DataPlaneStub, api: HaproxyClient) -> None:
-    with pytest.raises(Refused, match=r"\(set socket, or say persist with dataplane"):
+    with pytest.raises(Refused, match=r"\(say persist, or set socket in"):
         act(api, "set_weight", **APP1, weight=7)
     with pytest.raises(Refused, match="takes no percentage"):
         act(api, "set_weight", **APP1, weight="50%", persist=True)

@@ -21,7 +21,7 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import Connect, settled
-from tests.services.haproxy.support import events, read, state
+from tests.services.haproxy.support import await_true, events, read, state
 from tests.transport.sites import Site
 
 Peer = Callable[..., Path]
@@ -113,6 +113,8 @@ def test_a_process_that_stalls(server: HaproxyServer, connect: Connect, way: str
     limits = {"socket_timeout": 0.5, "timeout": {"read": 0.5, "total": 0.5}, "retry": {"attempts": 1}}
     hasty, patient = connect(server, way, **limits), connect(server, way)
     os.kill(server.pid, signal.SIGSTOP)
+    threads = list(Path(f"/proc/{server.pid}/task").iterdir())
+    await_true(lambda: all("\nState:\tT" in (one / "status").read_text() for one in threads))
     try:
         began = time.monotonic()
         with pytest.raises(Timeout):
@@ -151,7 +153,7 @@ def test_something_else_at_the_socket(session_server: StartServer, connect: Conn
         (HEAD + b"be,s1,UP\n", ParseError, "cut off in the row of be/s1"),
         (HEAD + b"be,s1,UP,9,5,\n", ParseError, "without a name or type"),
         (HEAD + b"be,s1,UP,x,5,\n", ParseError, "without a name or type"),
-        (b"\xff\xfe\n", ParseError, "no text"),
+        (b"\xff\xfe\n", ParseError, "does not look like"),
         (b"Unknown command. Please enter one of\n", Refused, "does not have it"),
         (b"Permission denied\n", Refused, "level admin"),
     ],
@@ -167,6 +169,21 @@ def test_an_answer_in_many_pieces(connect: Connect, peer: Peer) -> None:
     path = peer(answer)
     (row,) = connect(socket=str(path)).get_stats()
     assert (row.state, row.fields["scur"]) == ("UP", 5)
+
+
+def test_what_a_server_said_may_be_anything(connect: Connect, peer: Peer) -> None:
+    said = b'be,s1,DOWN,2,"5",L7RSP,"a\x00\xff, \x0b""b""\nc",\n'
+    head = b"# pxname,svname,status,type,scur,check_status,last_chk,\n"
+    client = connect(socket=str(peer(head + said)))
+    (event,) = events(read(client)).values()
+    assert event.message == 'server be/s1 is DOWN: L7RSP a \ufffd,  "b" c'
+
+
+def test_keys_that_are_cut_in_the_middle(connect: Connect, peer: Peer) -> None:
+    line = "0x55dcfc2ef840: key=k\u00e4 use=0 exp=29897 shard=0 conn_cnt=3 http_req_rate(10000)=4\n".encode()
+    client = connect(socket=str(peer(b"# table: t, type: string, size:9, used:9\n" + line * 3 + line[:20])))
+    entries = client.get_table_entries("t", 2)
+    assert [(one.key, one.data) for one in entries] == [("k\u00e4", {"conn_cnt": 3, "http_req_rate(10000)": 4})] * 2
 
 
 def test_an_answer_that_drips_in_is_given_up(connect: Connect, peer: Peer) -> None:

@@ -188,7 +188,25 @@ def test_a_certificate_that_ends_soon(
     days = (one.not_after - datetime.now(UTC)).days + 2
     event = events(read(connect(server, certificate_days=days), "certificates"))[f"certificate_expiry:{certificate}"]
     assert (event.state, event.severity) == ("firing", "warning")
-    assert value(read(connect(server, max_certificates=1), "certificates"), "haproxy_certificates_left_out") == 0
+    assert value(records, "haproxy_certificates_left_out") == 0
+
+
+def test_certificates_that_are_not_looked_at(
+    start: Callable[..., HaproxyServer], connect: Connect, certificate: Path, free_port: Callable[[], int]
+) -> None:
+    text, lines = certificate.read_text(), []
+    for name in ("a.pem", "b;show env.pem", "c.pem", "d.pem"):
+        path = certificate.with_name(name)
+        path.write_text(text)
+        lines.append(f"  bind 127.0.0.1:{free_port()} ssl crt '{path}'")
+    server = start(web="\n".join(lines))
+    every = connect(server)
+    assert len(every.get_certificate_files()) == 4
+    assert [Path(one.file).name for one in every.get_certificates()] == ["a.pem", "c.pem", "d.pem"]
+    assert value(read(every, "certificates"), "haproxy_certificates_left_out") == 1
+    few = read(connect(server, max_certificates=1), "certificates")
+    assert value(few, "haproxy_certificates_left_out") == 3
+    assert len(entities(few, "certificate")) == 1
 
 
 def test_servers_and_their_states(server: HaproxyServer, client: HaproxyClient, apps: list[App]) -> None:
@@ -205,7 +223,7 @@ def test_servers_and_their_states(server: HaproxyServer, client: HaproxyClient, 
 
 @pytest.mark.parametrize("poll", ["info", "tables", "certificates"])
 def test_what_a_page_cannot_tell_is_refused_with_a_hint(server: HaproxyServer, connect: Connect, poll: str) -> None:
-    with pytest.raises(Refused, match=r"none of the ways .* \(set socket or dataplane .* left out by skip"):
+    with pytest.raises(Refused, match=r"none of the ways .* \(set socket or dataplane, or leave this poll out"):
         read(connect(server, "url"), poll)
 
 
