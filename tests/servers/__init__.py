@@ -11,11 +11,12 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
-from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, SURICATA, create, program
+from tests.servers.sources import GNS3, HAPROXY, POSTGRES, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
     "GNS3",
+    "HAPROXY",
     "PASSWORD",
     "POSTGRES",
     "REDIS",

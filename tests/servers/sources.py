@@ -56,6 +56,7 @@ SERVERS: dict[str, Source] = {
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
     "haproxy": Source(HaproxyServer, "/usr/sbin/haproxy", install="apt-get install haproxy"),
+    "haproxy-3": Source(HaproxyServer, "usr/sbin/haproxy", debian="trixie haproxy"),
     "suricata-8": Source(SuricataServer, "usr/bin/suricata", debian="trixie-backports suricata"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
@@ -63,6 +64,7 @@ SERVERS: dict[str, Source] = {
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)
 SURICATA = tuple(name for name, source in SERVERS.items() if source.server is SuricataServer)
+HAPROXY = tuple(name for name, source in SERVERS.items() if source.server is HaproxyServer)
 GNS3 = tuple(name for name, source in SERVERS.items() if source.server is Gns3Server)
 
 

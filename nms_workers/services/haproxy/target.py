@@ -67,7 +67,7 @@ class HaproxyTarget(HttpSettings):
         dataplane: settings of the Data Plane API: `url`, `username`, `password` and all else of HTTP. It makes changes
             that last beyond a restart.
         max_objects: frontends, backends, servers and listeners whose numbers are kept, in this order. Each has up to 65
-            series, so raise it together with the target's `max_series`.
+            series, a frontend of HAProxy 3 twice as many, so raise it together with the target's `max_series`.
         max_tables: sticky tables that are read.
         table_entries: keys of each sticky table that are read; 0 for none.
         max_certificates: certificate files that are looked at.

@@ -12,7 +12,7 @@ import trustme
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.target import HaproxyTarget
 from tests.conftest import StartServer
-from tests.servers import HaproxyServer
+from tests.servers import HAPROXY, HaproxyServer
 from tests.services.haproxy.support import await_true, state
 from tests.stubs import dataplane
 from tests.transport.sites import Call, Site
@@ -45,12 +45,12 @@ def apps() -> Iterator[list[App]]:
             app.let_go.set()
 
 
-@pytest.fixture
-def start(start_server: StartServer, apps: list[App]) -> Callable[..., HaproxyServer]:
-    """`start(**options)`: a HAProxy of this test's own before `apps`."""
+@pytest.fixture(params=HAPROXY)
+def start(request: pytest.FixtureRequest, start_server: StartServer, apps: list[App]) -> Callable[..., HaproxyServer]:
+    """`start(**options)`: a HAProxy of each version, of this test's own, before `apps`."""
 
     def make(**options: Any) -> HaproxyServer:
-        one = start_server("haproxy", ports=[app.site.port for app in apps], **options)
+        one = start_server(request.param, ports=[app.site.port for app in apps], **options)
         assert isinstance(one, HaproxyServer)
         return one
 

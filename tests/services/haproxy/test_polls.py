@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,25 @@ def test_the_numbers_of_every_object(server: HaproxyServer, connect: Connect, wa
     assert set(entities(records, "frontend")) == {"fe_web", "stats"}
     assert set(entities(records, "backend")) == {"be_app", "be_dead"}
     assert set(entities(records, "listener")) == {"fe_web/plain"}
+
+
+def test_under_load(server: HaproxyServer, connect: Connect) -> None:
+    clients, proxy = [connect(server, way) for way in WAYS], {"proxy": "be_app"}
+    counts, busy = [0.0], 0.0
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(load, server, 50) for _ in range(8)]
+        for client in cycle(clients):
+            over = all(one.done() for one in running)
+            records = read(client)
+            counts.append(value(records, "haproxy_backend_http_requests_total", **proxy))
+            busy = max(busy, value(records, "haproxy_frontend_max_sessions", proxy="fe_web"))
+            if over:
+                break
+        for one in running:
+            one.result()
+    assert counts == sorted(counts), "a counter never falls"
+    assert counts[-1] == 400
+    assert busy > 1
 
 
 def test_every_way_tells_the_same(server: HaproxyServer, connect: Connect) -> None:
