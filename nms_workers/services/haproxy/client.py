@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from nms_workers.errors import Refused
-from nms_workers.services.haproxy import answers, stats
+from nms_workers.services.haproxy import answers, internals, stats
 from nms_workers.services.haproxy.answers import Certificate, Info, ServerState, StickTable, TableEntry
 from nms_workers.services.haproxy.dataplane import DataPlaneApi
 from nms_workers.services.haproxy.page import StatsPage
@@ -20,6 +20,7 @@ from nms_workers.services.haproxy.transactions import Configuration
 
 T = TypeVar("T")
 
+_SOCKET = "set socket, or leave this poll out by skip,"
 _READERS = "set socket or dataplane, or leave this poll out by skip,"
 
 
@@ -137,6 +138,14 @@ class HaproxyClient:
         for file in self.get_certificate_files()[: self.target.max_certificates]:
             if found := self._certificate(file):
                 yield found
+
+    def get_activity(self) -> dict[str, dict[str, int]]:
+        """What each thread has done: field to number of the thread to number."""
+        return internals.threads(needed(self.socket, _SOCKET).ask("show activity"))
+
+    def get_pools(self) -> dict[str, dict[str, int]]:
+        """The memory pools: name to `allocated` and `used` objects, `bytes` and `failures`."""
+        return internals.pools(needed(self.socket, _SOCKET).ask("show pools"))
 
     def _certificate(self, file: str) -> Certificate | None:
         if not self.socket:

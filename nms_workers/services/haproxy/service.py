@@ -7,7 +7,7 @@ from pydantic import Field
 
 from nms_workers.records import Record, Sample
 from nms_workers.service import Change, Service, action, poll
-from nms_workers.services.haproxy import frontends, membership, readings, servers
+from nms_workers.services.haproxy import frontends, internals, membership, readings, servers
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.servers import Before, Server
 from nms_workers.services.haproxy.target import HaproxyTarget, Name, Port, ServerAddress, State, Weight
@@ -20,8 +20,9 @@ class Haproxy(Service):
     """Load balancing: statistics, process, sticky tables and certificates of HAProxy, and changes of its servers.
 
     A target is one process, reached by one or more of its statistics page (`url`), its stats socket (`socket`) and its
-    Data Plane API (`dataplane`), version 2 or 3. The page gives the statistics alone: leave the other polls out with
-    `skip = ["info", "tables", "table_entries", "certificates"]` where it is the only way.
+    Data Plane API (`dataplane`), version 2 or 3. The socket gives all of it, the page the statistics alone: where it is
+    the only way, leave the other polls out with `skip = ["info", "tables", "certificates", "internals"]`, and the last
+    of them where the Data Plane API is.
 
     Servers that are down, drained or in maintenance, backends that are down and frontends that are stopped are events
     that last until it is over. Actions change the running process; those that take `persist` change the configuration
@@ -64,6 +65,11 @@ class Haproxy(Service):
         for shown, one in enumerate(client.get_certificates(), 1):  # noqa: B007 - how many there were
             yield from readings.of_certificate(one, client.target.certificate_days)
         yield Sample("haproxy_certificates_left_out", max(0, len(files) - shown))
+
+    @poll(every="60s", enumerates=("internals",))
+    def internals(self, client: HaproxyClient) -> Iterator[Record]:
+        """What each thread does, and what each memory pool holds."""
+        yield from internals.records(client.get_activity(), client.get_pools())
 
     @action(undo="restore_server", serialize_by="backend")
     def set_server_state(

@@ -12,7 +12,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from nms_workers.records import Sample, series
-from nms_workers.services.haproxy import readings
+from nms_workers.services.haproxy import internals, readings
 from nms_workers.services.haproxy.service import Haproxy
 from nms_workers.services.haproxy.stats import from_csv
 from tests.metric_contract import never_emitted, undeclared
@@ -44,6 +44,12 @@ NOWHERE = {
 NOT_IN_2_6 = {
     f"haproxy_{name}": LATER
     for name in (
+        "thread_current_run_queue",
+        "thread_cpu_ratio",
+        "thread_checks_adopted_total",
+        "thread_checks_started_total",
+        "thread_checks_active",
+        "thread_checks_running",
         "process_maxconn_reached_total",
         "process_boot_time_seconds",
         "process_niced_tasks",
@@ -122,7 +128,12 @@ def test_every_family_that_others_collect_has_a_metric() -> None:
 
 
 def test_every_metric_of_the_tables_is_declared() -> None:
-    named = {row.metric for table in (readings.STATS, readings.INFO) for row in table.rows.values() if row.metric}
+    named = {
+        row.metric
+        for table in (readings.STATS, readings.INFO, internals.TABLE)
+        for row in table.rows.values()
+        if row.metric
+    }
     assert sorted(named - Haproxy.metrics().keys()) == []
 
 

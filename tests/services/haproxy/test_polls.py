@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from nms_workers.errors import Refused
+from nms_workers.errors import ParseError, Refused
+from nms_workers.services.haproxy import internals
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
 from tests.servers import HaproxyServer
@@ -242,9 +243,44 @@ def test_servers_and_their_states(server: HaproxyServer, client: HaproxyClient, 
             ask("nope")
 
 
-@pytest.mark.parametrize("poll", ["info", "tables", "certificates"])
+def test_threads_and_memory_pools(server: HaproxyServer, client: HaproxyClient) -> None:
+    load(server, 10)
+    records = read(client, "internals")
+    told = server.ask("show pools")
+    assert value(records, "haproxy_pool_allocated_bytes", pool="buffer") > 16_384
+    assert value(records, "haproxy_pool_failures_total", pool="buffer") == 0
+    assert len({r.labels["pool"] for r in records if getattr(r, "metric", "") == "haproxy_pool_used_objects"}) == len(
+        {line.split()[2] for line in told.splitlines() if "- Pool" in line}
+    )
+    accepted = [value(records, "haproxy_thread_accepted_total", thread=thread) for thread in "12"]
+    assert sum(accepted) >= 2
+    assert all(value(records, "haproxy_thread_loops_total", thread=thread) > 0 for thread in "12")
+    assert value(records, "haproxy_unknown_fields", of="internals") == 0
+    assert value(records, "haproxy_pools_left_out") == value(records, "haproxy_threads_left_out") == 0
+
+
+def test_a_process_of_one_thread_and_one_of_many() -> None:
+    one = internals.threads("thread_id: 1 (1..1)\ndate_now: 1.5\nloops: 7\nnew_one: 3\n")
+    assert one == {"loops": {"1": 7}, "new_one": {"1": 3}}
+    pool = internals.pools(
+        "Dumping pools usage.\n"
+        + "  - Pool a (8 bytes) : 2 allocated (16 bytes), 1 used (~1 by thread caches), needed_avg 0, 3 failures\n" * 2
+    )
+    assert pool == {"a": {"allocated": 4, "bytes": 32, "used": 2, "failures": 6}}
+    many = {"loops": {str(n): 1 for n in range(1, 151)}}
+    records = list(internals.records(many | {"new_one": {"1": 3}}, {f"p{n}": pool["a"] for n in range(103)}))
+    assert value(records, "haproxy_threads_left_out") == 50
+    assert value(records, "haproxy_pools_left_out") == 3
+    assert value(records, "haproxy_unknown_fields", of="internals") == 1
+    assert entities(records, "internals")["threads and pools"]["unknown_fields"] == ["threads.new_one"]
+    for parse in (internals.threads, internals.pools):
+        with pytest.raises(ParseError, match="does not look like"):
+            parse("# nothing of it")
+
+
+@pytest.mark.parametrize("poll", ["info", "tables", "certificates", "internals"])
 def test_what_a_page_cannot_tell_is_refused_with_a_hint(server: HaproxyServer, connect: Connect, poll: str) -> None:
-    with pytest.raises(Refused, match=r"none of the ways .* \(set socket or dataplane, or leave this poll out"):
+    with pytest.raises(Refused, match=r"none of the ways .* \(set socket.*, or leave this poll out"):
         read(connect(server, "url"), poll)
 
 
