@@ -124,5 +124,6 @@ def _restore_configuration(one: Server, settings: dict[str, object]) -> None:
 
 
 def _about(now: ServerState) -> dict[str, object]:
-    told = {"address": now.address, "port": now.port, "state": now.admin, "weight": now.weight, "checked": now.checked}
+    place = {"address": now.address or None, "port": now.port or None}
+    told = {**place, "state": now.admin, "weight": now.weight, "checked": now.checked}
     return {name: value for name, value in told.items() if value is not None}

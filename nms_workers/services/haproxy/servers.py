@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,8 +17,6 @@ from nms_workers.services.haproxy.runtime import refused
 from nms_workers.services.haproxy.target import Name, Port, ServerAddress, State
 from nms_workers.services.haproxy.transactions import Settings
 from nms_workers.transport.deadline import remaining
-
-T = TypeVar("T")
 
 _SETTLE = 5.0  # seconds after which a change that was taken has to be seen
 _PAUSE = 0.1
@@ -98,18 +96,15 @@ class Server:
             needed(self.client.dataplane, "set socket or dataplane").set_state(self.backend, self.server, state)
         self._await(lambda: self.found().admin == state, f"{self.name} is {state}")
 
-    def set_weight(self, weight: int | str) -> int:
-        """Give it a weight, or a share of its configured one; the weight it has then."""
-        initial = self.found().initial_weight
+    def set_weight(self, weight: int) -> None:
+        """Give it a weight."""
         self._say(f"set server {self.name} weight {weight}")
-        wanted = weight if isinstance(weight, int) else (initial or 0) * int(weight.removesuffix("%")) // 100
-        self._await(lambda: self.found().weight == wanted, f"{self.name} has the weight {wanted}")
-        return wanted
+        self._await(lambda: self.found().weight == weight, f"{self.name} has the weight {weight}")
 
     def move(self, address: IPv4Address | IPv6Address, port: int) -> None:
         """Let it be at another address."""
-        command = f"set server {self.name} addr {address} port {port}"
-        self._say(command, _MOVED)
+        where = f"addr {address}" + (f" port {port}" if port else "")  # 0 is the port of the client's connection
+        self._say(f"set server {self.name} {where}", _MOVED)
         self._await(lambda: same_place(self.found(), address, port), f"{self.name} is at {address} port {port}")
 
     def add(self, address: IPv4Address | IPv6Address, port: int, weight: int | None, check: bool) -> None:
@@ -218,20 +213,25 @@ def set_weight(one: Server, weight: int | str, persist: bool, even_last: bool) -
     if persist and isinstance(weight, str):
         raise Refused("the configuration takes no percentage", hint="write the weight itself, 0 to 256")
     now = one.found()
+    wanted = weight if isinstance(weight, int) else _share(weight, now)
+    if wanted == 0:
+        one.others_serve(even_last)
     configured = one.configured() if persist else None
     before = {"weight": now.weight, "configured": configured}
-    if weight in (0, "0%"):
-        one.others_serve(even_last)
-    changed = persist and (configured or {}).get("weight") != weight
+    changed = persist and (configured or {}).get("weight") != wanted
     if changed:
-        needed(one.client.configuration, "set dataplane").edit(one.backend, one.server, {"weight": weight})
+        needed(one.client.configuration, "set dataplane").edit(one.backend, one.server, {"weight": wanted})
         now = one.found()
-    wanted = weight if isinstance(weight, int) else (now.initial_weight or 0) * int(weight.removesuffix("%")) // 100
     if now.weight != wanted and (one.client.socket or not persist):
-        one.set_weight(weight)
+        one.set_weight(wanted)
         changed = True
     message = f"{one.name} has the weight {wanted}" + ("" if changed else " already")
-    return Change(changed=bool(changed), message=message, before=before, after={"weight": wanted})
+    return Change(changed=changed, message=message, before=before, after={"weight": wanted})
+
+
+def _share(percentage: str, of: ServerState) -> int:
+    """The weight that is this share of the configured one, as HAProxy counts: rounded down."""
+    return needed(of.initial_weight, "set socket, which tells the configured weight,") * int(percentage[:-1]) // 100
 
 
 def move(one: Server, address: IPv4Address | IPv6Address, port: int | None, persist: bool) -> Change:
@@ -239,7 +239,7 @@ def move(one: Server, address: IPv4Address | IPv6Address, port: int | None, pers
     now = one.found()
     to = now.port if port is None else port
     configured = one.configured() if persist else None
-    before = {"address": now.address, "port": now.port, "configured": configured}
+    before = {"address": now.address or None, "port": now.port or None, "configured": configured}
     wanted = {"address": str(address), "port": to}
     changed = persist and any((configured or {}).get(key) != value for key, value in wanted.items())
     if changed:
@@ -249,7 +249,7 @@ def move(one: Server, address: IPv4Address | IPv6Address, port: int | None, pers
         one.move(address, to)
         changed = True
     message = f"{one.name} is at {address} port {to}" + ("" if changed else " already")
-    return Change(changed=bool(changed), message=message, before=before, after=wanted)
+    return Change(changed=changed, message=message, before=before, after=wanted)
 
 
 def same_place(one: ServerState, address: IPv4Address | IPv6Address, port: int) -> bool:

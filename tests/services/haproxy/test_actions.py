@@ -81,9 +81,10 @@ def test_an_undo_brings_the_state_before_not_ready(client: HaproxyClient) -> Non
         ("set_server_state", {"state": "maint"}),
         ("set_weight", {"weight": 0}),
         ("set_weight", {"weight": "0%"}),
+        ("set_weight", {"weight": "9%"}),
         ("remove_server", {}),
     ],
-    ids=["drain", "maint", "weight 0", "weight 0%", "remove"],
+    ids=["drain", "maint", "weight 0", "weight 0%", "weight 9% of 10", "remove"],
 )
 def test_the_last_server_is_left_alone(client: HaproxyClient, action: str, arguments: dict[str, Any]) -> None:
     act(client, "set_server_state", backend="be_app", server="app2", state="maint")
@@ -133,6 +134,22 @@ def test_a_server_moves(server: HaproxyServer, client: HaproxyClient, apps: list
     assert client.get_servers_state("be_app")[0].address == "2001:db8::1"
     assert undo(client, "set_addr", six, **APP1).changed
     assert client.get_servers_state("be_app")[0].address == "127.0.0.1"
+
+
+def test_servers_without_a_port_or_an_address(
+    start: Callable[..., HaproxyServer], connect: Connect, free_port: Callable[[], int]
+) -> None:
+    resolvers = f"resolvers none\n  nameserver n1 127.0.0.1:{free_port()}\n"
+    servers = "  server any 127.0.0.1\n  server nowhere unknown.invalid:80 resolvers none init-addr none\n"
+    client = connect(start(sections=f"{resolvers}backend be_odd\n{servers}"))
+    change = act(client, "set_addr", backend="be_odd", server="any", address="127.0.0.2")
+    assert (change.before["address"], change.before["port"]) == ("127.0.0.1", None)
+    assert client.get_servers_state("be_odd")[0].address == "127.0.0.2"
+    assert client.get_servers_state("be_odd")[0].port == 0  # that of the client's connection
+    assert undo(client, "set_addr", change, backend="be_odd", server="any").changed
+    assert client.get_servers_state("be_odd")[0].address == "127.0.0.1"
+    with pytest.raises(Refused, match="only supported through configuration file"):
+        act(client, "set_addr", backend="be_odd", server="nowhere", address="127.0.0.2", port=81)
 
 
 def test_a_server_is_added_and_taken_away(server: HaproxyServer, client: HaproxyClient, apps: list[App]) -> None:
