@@ -59,8 +59,8 @@ class HaproxyTarget(HttpSettings):
     Args:
         url: of the statistics page, `http://host:8404/stats`. It gives the statistics and nothing else.
         stats_query: where its `stats uri` has a query: `stats` for the default, `/haproxy?stats`.
-        stats_format: what the page is read as. JSON is ten times as long and says the same, but cannot be read where the
-            name of a listener holds a quote.
+        stats_format: what the page is read as. JSON is ten times as long and says the same, but cannot be read where
+            the name of a listener holds a quote.
         username, password: of `stats auth`.
         socket: the `stats socket`, as its path or as `tcp://host:port`. Changes want `level admin`. With `nbproc` (up
             to HAProxy 2.4) each process has a socket of its own, and is a target of its own.
