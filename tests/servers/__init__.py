@@ -8,10 +8,11 @@ from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
 from tests.servers.postgresql import PostgresServer
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
-from tests.servers.sources import GNS3, HAPROXY, POSTGRES, REDIS, SERVERS, SURICATA, create, program
+from tests.servers.sources import GNS3, HAPROXY, POSTGRES, PROMETHEUS, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HAPROXY",
     "PASSWORD",
     "POSTGRES",
+    "PROMETHEUS",
     "REDIS",
     "SERVERS",
     "SURICATA",
@@ -27,6 +29,7 @@ __all__ = [
     "Gns3Server",
     "HaproxyServer",
     "PostgresServer",
+    "PrometheusServer",
     "RabbitServer",
     "RedisServer",
     "Server",
