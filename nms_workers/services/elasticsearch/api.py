@@ -5,6 +5,7 @@ Client 9 asks for the answers of version 9, which a server of version 8 refuses 
 """
 
 import importlib
+import warnings
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class Api:
 
     def __init__(self, http: HttpClient, major: int) -> None:
         self.module: ModuleType = importlib.import_module(_MODULES[major])
+        # Printed at every call that is not final yet, such as the list of tasks, which is there since version 2.
+        warnings.filterwarnings("ignore", category=self.module.exceptions.GeneralAvailabilityWarning)
         self.helpers: ModuleType = importlib.import_module(f"{_MODULES[major]}.helpers")
         # The two classes have the same methods wherever we call them; types are checked against the newer one.
         self.client: Elasticsearch = self.module.Elasticsearch(
