@@ -64,8 +64,12 @@ class Vendor(Contract):
 
     def __init__(self) -> None:
         told = _repaired(description(_SPECS))
-        for column in told["components"]["schemas"]["cat.shards:ShardsRecord"]["properties"].values():
+        shapes = told["components"]["schemas"]
+        for column in shapes["cat.shards:ShardsRecord"]["properties"].values():
             column["nullable"] = True  # what a shard does not have is null
+        managed = shapes["ilm.explain_lifecycle:LifecycleExplainManaged"]["properties"]
+        managed["managed"] = {"type": "boolean"}  # not text
+        managed["step_info"] = {"type": "object"}  # of texts
         self._paths = told["paths"]
         self._shared = told["components"]["parameters"]
         super().__init__(told)
@@ -121,7 +125,8 @@ class ElasticsearchStub(Stub):
         self, version: str = "8.17.0", contract: Contract | None = None, flavor: str = "default", secret: str | None = None
     ) -> None:
         self.version, self.flavor, self.secret = version, flavor, secret
-        self.major = int(version.partition(".")[0])
+        # Serverless says 8.11.0 for ever, and is newer than any version
+        self.major = 9 if flavor == "serverless" else int(version.partition(".")[0])
         self.indices: dict[str, Json] = {}
         self.streams: dict[str, Json] = {}
         self.policies: dict[str, Json] = {}
