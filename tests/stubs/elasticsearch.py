@@ -31,7 +31,9 @@ _SPECS = "elasticsearch/elasticsearch-openapi-8.17.json"
 
 
 def _repaired(told: Any) -> Any:
-    """The description without two faults: discriminators that lead nowhere, and alternatives that include each other."""
+    """The description without three faults of its kind: discriminators that lead nowhere, alternatives that include each
+    other, and `object` where it means anything (values that users choose).
+    """
     if isinstance(told, list):
         return [_repaired(one) for one in told]
     if not isinstance(told, dict):
@@ -41,7 +43,7 @@ def _repaired(told: Any) -> Any:
         del made["discriminator"]
     if isinstance(made.get("oneOf"), list):
         made["anyOf"] = made.pop("oneOf")
-    return made
+    return {} if made.get("type") == "object" and made.keys() <= {"type", "description"} else made
 
 
 def _one_by_one(request: Request) -> Iterator[str]:
@@ -69,7 +71,6 @@ class Vendor(Contract):
             column["nullable"] = True  # what a shard does not have is null
         managed = shapes["ilm.explain_lifecycle:LifecycleExplainManaged"]["properties"]
         managed["managed"] = {"type": "boolean"}  # not text
-        managed["step_info"] = {"type": "object"}  # of texts
         self._paths = told["paths"]
         self._shared = told["components"]["parameters"]
         super().__init__(told)
@@ -130,6 +131,7 @@ class ElasticsearchStub(Stub):
         self.indices: dict[str, Json] = {}
         self.streams: dict[str, Json] = {}
         self.policies: dict[str, Json] = {}
+        self.global_retention: str | None = None
         self.repositories: dict[str, Json] = {}
         self.tasks: list[Json] = []
         self.following: dict[str, list[Json]] = {}  # answers to come for a task, the last one for ever
@@ -391,7 +393,7 @@ class ElasticsearchStub(Stub):
     def refresh(self, _: Request, index: str) -> Any:
         return {"_shards": {"total": 2, "successful": 2, "failed": 0}} if index in self.indices else _no_index(index)
 
-    @route("/<index>/_count")
+    @route("/<index>/_count", "GET", "POST")
     def count(self, _: Request, index: str) -> Any:
         shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
         return {"count": len(self.indices[index]["docs"]), "_shards": shards}
@@ -500,7 +502,7 @@ class ElasticsearchStub(Stub):
         view = self.views[body["pit"]["id"]]
         ((kind, wanted),) = body["query"].items()
         assert kind in ("match_all", "term")
-        rows = [one for one in view if all(one[2].get(name) == value for name, value in wanted.items())]
+        rows = [one for one in view if all(one[2].get(name) == told["value"] for name, told in wanted.items())]
         start = body["search_after"][0] + 1 if body.get("search_after") else 0
         hits = [
             {"_index": name, "_id": key, "_score": None, "_source": doc, "sort": [start + at]}
@@ -559,6 +561,8 @@ class ElasticsearchStub(Stub):
     @route("/_data_stream/<name>/_lifecycle", "PUT")
     def put_lifecycle(self, request: Request, name: str) -> Any:
         self.streams[name]["lifecycle"] = {"enabled": True} | request.get_json()
+        if self.global_retention:
+            self.streams[name]["lifecycle"]["effective_retention"] = self.global_retention
         self.streams[name]["next_generation_managed_by"] = "Data stream lifecycle"
         return {"acknowledged": True}
 
