@@ -31,8 +31,9 @@ _SPECS = "elasticsearch/elasticsearch-openapi-8.17.json"
 
 
 def _repaired(told: Any) -> Any:
-    """The description without three faults of its kind: discriminators that lead nowhere, alternatives that include each
-    other, and `object` where it means anything (values that users choose).
+    """The description without three faults that it has all over.
+
+    Discriminators that lead nowhere, alternatives that include each other, and `object` where it means anything.
     """
     if isinstance(told, list):
         return [_repaired(one) for one in told]
@@ -123,7 +124,11 @@ class ElasticsearchStub(Stub):
     unchecked: ClassVar[Mapping[str, str]] = {"/_bulk": "its body is not described"}
 
     def __init__(
-        self, version: str = "8.17.0", contract: Contract | None = None, flavor: str = "default", secret: str | None = None
+        self,
+        version: str = "8.17.0",
+        contract: Contract | None = None,
+        flavor: str = "default",
+        secret: str | None = None,
     ) -> None:
         self.version, self.flavor, self.secret = version, flavor, secret
         # Serverless says 8.11.0 for ever, and is newer than any version
@@ -188,7 +193,9 @@ class ElasticsearchStub(Stub):
     def refuse(self, request: Request) -> Any:
         if self.secret is not None and request.headers.get("Authorization") != self.secret:
             return _error(401, "security_exception", f"missing authentication credentials for [{request.path}]")
-        if self.flavor == "serverless" and re.match(r"/_(cluster|nodes|tasks|cat/(nodes|shards)|ilm|snapshot|slm)", request.path):
+        if self.flavor == "serverless" and re.match(
+            r"/_(cluster|nodes|tasks|cat/(nodes|shards)|ilm|snapshot|slm)", request.path
+        ):
             reason = f"Request for uri [{request.path}] with method [{request.method}] exists but is not available"
             return _error(410, "api_not_available_exception", f"{reason} when running in serverless mode")
         return self._wrong_version(request)
@@ -305,7 +312,9 @@ class ElasticsearchStub(Stub):
     def one_task(self, _: Request, task: str) -> Any:
         coming = self.following.get(task)
         if not coming:
-            return _error(404, "resource_not_found_exception", f"task [{task}] isn't running and hasn't stored its results")
+            return _error(
+                404, "resource_not_found_exception", f"task [{task}] isn't running and hasn't stored its results"
+            )
         told = coming.pop(0) if len(coming) > 1 else coming[0]
         if told["completed"]:
             self.tasks = [one for one in self.tasks if f"{one['node']}:{one['id']}" != task]

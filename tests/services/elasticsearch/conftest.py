@@ -23,7 +23,7 @@ def vendor() -> Vendor | None:
 
 @pytest.fixture
 def start_stub(vendor: Vendor | None) -> Iterator[StartStub]:
-    """`start_stub(version, **options)`: a cluster; closed at the end, which fails on a request that was not as described."""
+    """`start_stub(version, **options)`: a cluster; closing it fails on what was not as the vendor describes."""
     stubs: list[ElasticsearchStub] = []
 
     def start(version: str = VERSIONS[0], **options: Any) -> ElasticsearchStub:

@@ -187,7 +187,10 @@ def test_retention_of_a_data_stream_by_its_policy(
     _policy(stub, "weekly", data_streams=["app"], indices=[".ds-app-2026.11.22-000001"])
     done = act(client, "set_retention", name="app", retention="30d")
     assert done.after["delete"]["min_age"] == "30d"
-    assert stub.policies["weekly"]["policy"]["phases"]["hot"] == {"min_age": "0ms", "actions": {"rollover": {"max_age": "1d"}}}
+    assert stub.policies["weekly"]["policy"]["phases"]["hot"] == {
+        "min_age": "0ms",
+        "actions": {"rollover": {"max_age": "1d"}},
+    }
     assert stub.policies["weekly"]["policy"]["_meta"] == {"by": "us"}
     assert act(client, "set_retention", name="app", retention="30d").changed is False
     act(client, "restore_retention", name="app", before=done.before)
@@ -218,7 +221,11 @@ def test_a_policy_that_serves_others_is_changed_only_when_that_is_said(
 def test_what_nothing_manages_is_refused(stub: ElasticsearchStub, client: ElasticsearchClient) -> None:
     stub.make_index("plain")
     stub.make_stream("sys", system=True)
-    for name, words in (("plain", "nothing manages"), ("sys", "belongs to the system"), ("gone", "no data stream and no")):
+    for name, words in (
+        ("plain", "nothing manages"),
+        ("sys", "belongs to the system"),
+        ("gone", "no data stream and no"),
+    ):
         with pytest.raises(Refused, match=words):
             act(client, "set_retention", name=name, retention="30d")
     assert writes(stub) == []

@@ -44,7 +44,7 @@ def test_an_indicator_that_is_not_green_fires_with_what_to_do(
     stub.indicators["disk"] = {
         "status": "yellow",
         "symptom": "1 node is over the high watermark.",
-        "impacts": [{"id": "x", "severity": 1, "description": "No new shards.", "impact_areas": ["deployment_management"]}],
+        "impacts": [{"id": "x", "severity": 1, "description": "No new shards.", "impact_areas": ["ingest"]}],
         "diagnosis": [{"id": "y", "cause": "The disk is full.", "action": "Add disk.", "help_url": "https://ela.st/d",
                        "affected_resources": {"nodes": [{"name": "es-1", "node_id": "nX"}]}}],
     }  # fmt: skip
@@ -53,7 +53,11 @@ def test_an_indicator_that_is_not_green_fires_with_what_to_do(
     assert event.fingerprint == "health_indicator:disk"
     assert event.message == "disk is yellow: 1 node is over the high watermark."
     told = event.attributes
-    assert (told["impacts"], told["causes"], told["actions"]) == (["No new shards."], ["The disk is full."], ["Add disk."])
+    assert (told["impacts"], told["causes"], told["actions"]) == (
+        ["No new shards."],
+        ["The disk is full."],
+        ["Add disk."],
+    )
     assert value(records, "health_status", indicator="disk") == 1
     assert value(records, "health_status", indicator="ilm") == 0
     assert value(records, "unknown_fields", answer="health_report") == 0
@@ -69,7 +73,10 @@ def test_nodes_by_the_table(stub: ElasticsearchStub, client: ElasticsearchClient
         assert value(records, "node_jvm_gc_seconds_total", collector="young", **one) == pytest.approx(
             young["collection_time_in_millis"] / 1000
         )
-        assert value(records, "node_thread_pool_rejected_total", pool="write", **one) == node["thread_pool"]["write"]["rejected"]
+        assert (
+            value(records, "node_thread_pool_rejected_total", pool="write", **one)
+            == node["thread_pool"]["write"]["rejected"]
+        )
         assert value(records, "node_cgroup_memory_limit_bytes", **one) == 8 << 30  # written as text
         assert value(records, "node_fs_data_available_bytes", path="/usr/share/elasticsearch/data", **one) > 0
         kilobytes = node["fs"]["io_stats"]["devices"][0]["write_kilobytes"]
@@ -120,7 +127,9 @@ def test_two_nodes_of_one_name_are_told_apart(
     first, second = NODES
     monkeypatch.setitem(NODES, second, NODES[first])
     records = read(client, "nodes")
-    assert {dict(one.series.labels)["node"] for one in records if getattr(one, "metric", "").endswith("jvm_threads")} == {
+    assert {
+        dict(one.series.labels)["node"] for one in records if getattr(one, "metric", "").endswith("jvm_threads")
+    } == {
         f"es-1/{first}",
         f"es-1/{second}",
     }

@@ -108,7 +108,11 @@ def test_every_fault_has_its_outcome_in_the_official_client_too(
     monkeypatch.setenv("TEST_SECRET", SECRET)
     root = msgspec.json.encode(ROOT | {"version": {"number": version}})
     routes = {"/": lambda call: call.answer(body=root, X_Elastic_Product="Elasticsearch"), "*": fault.route}
-    settings = {"timeout": {"connect": 1, "read": 0.5, "total": 1}, "retry": {"attempts": 1}, "token": "env:TEST_SECRET"}
+    settings = {
+        "timeout": {"connect": 1, "read": 0.5, "total": 1},
+        "retry": {"attempts": 1},
+        "token": "env:TEST_SECRET",
+    }
     with Site(routes) as site:
         client = ElasticsearchClient(ElasticsearchTarget.model_validate({"url": site.url} | settings))
         client.session.api()  # its import takes longer than this client may
@@ -175,7 +179,9 @@ def test_errors_are_told_in_the_clusters_words(stub: ElasticsearchStub, client: 
 
 
 def test_who_may_not_ask_for_the_version_is_told_of_the_setting(connect: Connect) -> None:
-    body = b'{"error":{"type":"security_exception","reason":"action [cluster:monitor/main] is unauthorized"},"status":403}'
+    body = (
+        b'{"error":{"type":"security_exception","reason":"action [cluster:monitor/main] is unauthorized"},"status":403}'
+    )
     with Site({"*": lambda call: call.answer(403, body)}) as site, pytest.raises(Refused) as caught:
         connect(site.url).get_health()
     assert "action [cluster:monitor/main] is unauthorized" in str(caught.value)
