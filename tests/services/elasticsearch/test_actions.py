@@ -265,12 +265,11 @@ def test_force_merge_is_followed_to_its_end(stub: ElasticsearchStub, client: Ela
 def test_force_merge_lets_go_before_its_deadline_and_takes_up_again(
     stub: ElasticsearchStub, client: ElasticsearchClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indices, "_MARGIN", 1.0)
+    monkeypatch.setattr(indices, "_MARGIN", 60.0)  # the whole of its time: it looks once
     stub.make_index("logs-1", docs=3)
-    client.session.api()
     task = f"{next(iter(NODES))}:2"
     stub.following[task] = [{"completed": False}]
-    with deadline(2.5):
+    with deadline(60):
         left = act(client, "force_merge", index="logs-1")
     assert left.after == {"segments": 7, "task": task, "done": False}
     assert "goes on by itself" in left.message
