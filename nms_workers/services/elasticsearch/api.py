@@ -53,6 +53,8 @@ class Api:
         if isinstance(exc, self.module.UnsupportedProductError):
             hint = "the url may point at OpenSearch, or at a proxy that drops the header X-Elastic-Product"
             return ParseError("the server does not say that it is Elasticsearch", hint=hint)
+        if isinstance(exc, SerializationError) and exc.message.startswith("Unable to serialize"):
+            return Refused("what was to be sent cannot be written as JSON", hint="times as text, no objects of Python")
         if isinstance(exc, SerializationError):
             hint = "the answer may have been cut off: look at the target's log and at any proxy in between"
             return ParseError("the answer is no JSON", hint=hint)

@@ -58,6 +58,8 @@ def explained(method: str, response: Response) -> TargetError:
     if response.status == 410 or "running in serverless mode" in reason:
         kind = SERVERLESS
     hint = _HINTS.get(kind, "")
+    if "no handler found" in reason:
+        hint = "this version of Elasticsearch does not know it: name the poll in `skip` of the target"
     if response.status == 404 and kind != SERVERLESS:
         return NotThere(said, kind, hint=hint or "check the name, the url, and the version of the cluster")
     if response.status == 403:

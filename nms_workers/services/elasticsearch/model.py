@@ -3,6 +3,7 @@
 Source: https://www.elastic.co/docs/api/doc/elasticsearch. Times are milliseconds since 1970 unless they say otherwise.
 """
 
+from itertools import takewhile
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
@@ -14,6 +15,12 @@ class Version(Struct, frozen=True):
     number: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+")]
     build_flavor: str = "default"
     distribution: str = ""
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor, to compare by."""
+        major, minor = self.number.split(".")[:2]
+        return int(major), int("".join(takewhile(str.isdigit, minor)))
 
 
 class Root(Struct, frozen=True):

@@ -19,6 +19,7 @@ _HEALTH, _DETAILS, _CLUSTER, _NODE, _INDEX, _ALL = (
 _STATUS = {"green": 0, "yellow": 1, "red": 2, "unknown": 3}
 _SEVERITY: dict[str, Severity] = {"green": "info", "yellow": "warning", "red": "critical", "unknown": "warning"}
 _NAMED = 100  # unknown fields that are told by name
+_ENTITIES = 5000  # indices that are known by name, whether they have series or not
 
 
 def unknown(answer: str, table: MappingTable, answers: Sequence[Json]) -> Iterator[Record]:
@@ -85,26 +86,30 @@ def of_nodes(stats: Json, nodes: Sequence[model.CatNode], most: int, most_pipeli
     twice = Counter(str(one.get("name")) for one in found.values())
     every = sorted(found.items(), key=lambda item: (str(item[1].get("name")), item[0]))
     read, pipelines = [], 0
+    for key, told in every:
+        yield _node(key, told, known.get(key))
     for key, told in every[:most]:
         name = str(told.get("name") or key)
         node, dropped = _as_mapping(told, most_pipelines)
         pipelines += dropped
         read.append(node)
-        yield from _of_node(key, name if twice[name] == 1 else f"{name}/{key}", node, known.get(key))
+        yield from _of_node(name if twice[name] == 1 else f"{name}/{key}", node, known.get(key))
     yield Sample("elasticsearch_left_out", max(0, len(every) - most), {"what": "nodes"})
     yield Sample("elasticsearch_left_out", pipelines, {"what": "pipelines"})
     yield from unknown("node_stats", _NODE, read)
 
 
-def _of_node(key: str, name: str, node: Json, cat: model.CatNode | None) -> Iterator[Record]:
-    about = {"name": name, "id": key} | {
-        one: node.get(one) for one in ("host", "ip", "transport_address", "roles", "attributes") if one in node
-    }
+def _node(key: str, node: Json, cat: model.CatNode | None) -> Entity:
+    about = {one: node.get(one) for one in ("name", "host", "ip", "transport_address", "roles", "attributes")}
     if cat is not None:
         about |= {"version": cat.version, "jdk": cat.jdk, "master": cat.master == "*"}
+    return Entity("node", key, about)
+
+
+def _of_node(name: str, node: Json, cat: model.CatNode | None) -> Iterator[Record]:
+    if cat is not None:
         yield Sample("elasticsearch_node_info", 1, {"node": name, "version": cat.version, "jdk": cat.jdk})
         yield Sample("elasticsearch_node_master", cat.master == "*", {"node": name})
-    yield Entity("node", key, about)
     yield from _NODE.samples(node, {"node": name})
 
 
@@ -135,9 +140,10 @@ def of_indices(indices: Sequence[model.CatIndex], most: int) -> Iterator[Record]
     for name in ("green", "yellow", "red"):
         yield Sample("elasticsearch_indices_with_health", health[name], {"health": name})
     yield Sample("elasticsearch_left_out", max(0, len(indices) - most), {"what": "indices"})
+    for one in indices[:_ENTITIES]:
+        about = {"status": one.status, "health": one.health, "uuid": one.uuid}
+        yield Entity("index", one.index, about | {"primaries": one.pri, "replicas": one.rep})
     for one in indices[:most]:
-        about = {"status": one.status, "health": one.health, "uuid": one.uuid, "primaries": one.pri}
-        yield Entity("index", one.index, about | {"replicas": one.rep, "docs": one.docs_count, "bytes": one.store_size})
         if one.health in _STATUS:
             yield Sample("elasticsearch_index_health", _STATUS[one.health], {"index": one.index})
         yield Sample("elasticsearch_index_primaries", int(one.pri), {"index": one.index})

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nms_workers.errors import Refused
-from nms_workers.records import Record, Sample
+from nms_workers.records import Entity, Record, Sample
 from nms_workers.service import Change, Service, action, poll
 from nms_workers.services.elasticsearch import indices, keeping, readings, upkeep
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
@@ -22,6 +22,7 @@ from nms_workers.services.elasticsearch.target import (
 Segments = Annotated[int, Field(ge=1, le=1000)]
 
 _REPOSITORIES = 50  # whose snapshots one poll reads
+_DATA_STREAM_LIFECYCLE = (8, 12)  # the version that first tells how it does
 
 
 class Elasticsearch(Service):
@@ -96,6 +97,8 @@ class Elasticsearch(Service):
         """Index lifecycle management and data stream lifecycle; an index that stands in an error fires."""
         most = client.target.max_events
         yield from upkeep.of_ilm(client.get_ilm_mode(), client.get_ilm_errors(), most)
+        if client.get_root().version.release < _DATA_STREAM_LIFECYCLE:
+            return
         stats = client.get_lifecycle_stats()
         yield from upkeep.of_lifecycle(stats)
         failing = [one.name for one in stats.data_streams if one.backing_indices_in_error]
@@ -108,13 +111,15 @@ class Elasticsearch(Service):
         """Snapshot repositories: the age of the last whole snapshot; a failed one fires."""
         repositories = client.get_repositories()
         yield Sample("elasticsearch_snapshot_repositories", len(repositories))
-        for name, repository in sorted(repositories.items())[:_REPOSITORIES]:
+        for name, repository in repositories.items():
+            yield Entity("repository", name, {"type": repository.type})
+        for name in sorted(repositories)[:_REPOSITORIES]:
             try:
                 held = client.get_snapshots(name)
             except Refused as exc:  # this one is broken; the others are read
-                yield from upkeep.of_broken_repository(name, repository, exc.message)
+                yield upkeep.broken_repository(name, exc.message)
                 continue
-            yield from upkeep.of_repository(name, repository, held)
+            yield from upkeep.of_repository(name, held)
         yield Sample("elasticsearch_left_out", max(0, len(repositories) - _REPOSITORIES), {"what": "repositories"})
         yield from upkeep.of_slm(client.get_slm_stats())
 

@@ -100,7 +100,7 @@ class Session:
         root = self.root()
         if root.version.build_flavor == "serverless":
             return _NEWEST
-        major = int(root.version.number.partition(".")[0])
+        major, _ = root.version.release
         if major < _OLDEST:
             raise Refused(f"Elasticsearch {root.version.number} is not supported", hint="8 and later are")
         return min(major, _NEWEST)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nms_workers.mapping import MappingTable
-from nms_workers.records import Entity, Event, Record, Sample, Severity
+from nms_workers.records import Event, Record, Sample, Severity
 from nms_workers.services.elasticsearch import model
 from nms_workers.services.elasticsearch.readings import unknown
 
@@ -79,11 +79,10 @@ def of_lifecycle_errors(stream: str, failing: Sequence[model.LifecycleIndex], mo
         yield Event("lifecycle_error", message, "error", f"lifecycle_error:{one.index}", "firing", about)
 
 
-def of_repository(name: str, repository: model.Repository, held: model.Snapshots) -> Iterator[Record]:
-    """Its snapshots; an event that fires while the newest that ended is not whole."""
+def of_repository(name: str, held: model.Snapshots) -> Iterator[Record]:
+    """The snapshots of a repository; an event that fires while the newest that ended is not whole."""
     labels = {"repository": name}
     ended = [one for one in held.snapshots if one.state != "IN_PROGRESS"]
-    yield Entity("repository", name, {"type": repository.type, "snapshots": held.total})
     yield Sample("elasticsearch_snapshots", held.total, labels)
     yield Sample("elasticsearch_snapshots_running", len(held.snapshots) - len(ended), labels)
     good = [one.end_time_in_millis for one in ended if one.state == "SUCCESS"]
@@ -101,11 +100,10 @@ def of_repository(name: str, repository: model.Repository, held: model.Snapshots
             yield Event("snapshot_failed", message, "error", f"snapshot_failed:{name}", "firing", about)
 
 
-def of_broken_repository(name: str, repository: model.Repository, why: str) -> Iterator[Record]:
+def broken_repository(name: str, why: str) -> Event:
     """A repository whose snapshots cannot be read."""
-    yield Entity("repository", name, {"type": repository.type})
     message = f"the snapshots of repository {name} cannot be read: {why[:_WORDS]}"
-    yield Event("repository_broken", message, "error", f"repository_broken:{name}", "firing", {"repository": name})
+    return Event("repository_broken", message, "error", f"repository_broken:{name}", "firing", {"repository": name})
 
 
 def of_slm(stats: Mapping[str, Any]) -> Iterator[Record]:

@@ -11,9 +11,8 @@ from nms_workers.services.elasticsearch.service import Elasticsearch
 def read(client: ElasticsearchClient, poll: str) -> list[Record]:
     """What a poll yields; no series twice, no event twice."""
     found = list(Elasticsearch.polls()[poll].run(client))
-    samples = [one for one in found if isinstance(one, Sample)]
-    Layout(tuple({one.series: None for one in samples}))
-    assert len({one.series for one in samples}) == len(samples)
+    series = tuple(one.series for one in found if isinstance(one, Sample))
+    assert len(Layout(series)) == len(set(series))
     fired = [one.fingerprint for one in found if isinstance(one, Event)]
     assert len(set(fired)) == len(fired)
     return found
@@ -27,8 +26,12 @@ def value(records: list[Record], metric: str, **labels: str) -> float:
 
 def values(records: list[Record], metric: str, **labels: str) -> list[float]:
     """The samples of a metric that have these labels."""
-    samples = [one for one in records if isinstance(one, Sample) and one.metric == f"elasticsearch_{metric}"]
-    return [one.value for one in samples if labels.items() <= dict(one.series.labels).items()]
+    return [one.value for one in samples(records, metric) if labels.items() <= dict(one.series.labels).items()]
+
+
+def samples(records: list[Record], metric: str) -> list[Sample]:
+    """All samples of a metric."""
+    return [one for one in records if isinstance(one, Sample) and one.metric == f"elasticsearch_{metric}"]
 
 
 def events(records: list[Record], kind: str) -> list[Event]:

@@ -9,7 +9,7 @@ from nms_workers.errors import Outcome, Refused
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.service import Elasticsearch
 from tests.services.elasticsearch.conftest import Connect, StartStub
-from tests.services.elasticsearch.support import entities, events, read, value, values
+from tests.services.elasticsearch.support import entities, events, read, samples, value, values
 from tests.stubs.elasticsearch import NODES, ElasticsearchStub, task_info
 
 
@@ -115,7 +115,8 @@ def test_a_number_that_stands_for_none_is_left_out(stub: ElasticsearchStub, clie
 
 def test_nodes_and_pipelines_over_the_bound_are_counted(stub: ElasticsearchStub, connect: Connect) -> None:
     records = read(connect(stub.url, max_nodes=1, max_pipelines=1), "nodes")
-    assert list(entities(records, "node")) == [next(iter(NODES))]
+    assert list(entities(records, "node")) == list(NODES)
+    assert {dict(one.series.labels)["node"] for one in samples(records, "node_jvm_threads")} == {"es-1"}
     assert value(records, "left_out", what="nodes") == 1
     assert value(records, "left_out", what="pipelines") == 1
     assert len(values(records, "node_ingest_pipeline_docs_total")) == 1
@@ -127,12 +128,8 @@ def test_two_nodes_of_one_name_are_told_apart(
     first, second = NODES
     monkeypatch.setitem(NODES, second, NODES[first])
     records = read(client, "nodes")
-    assert {
-        dict(one.series.labels)["node"] for one in records if getattr(one, "metric", "").endswith("jvm_threads")
-    } == {
-        f"es-1/{first}",
-        f"es-1/{second}",
-    }
+    named = {dict(one.series.labels)["node"] for one in samples(records, "node_jvm_threads")}
+    assert named == {f"es-1/{first}", f"es-1/{second}"}
 
 
 def test_the_biggest_indices_have_series_and_the_rest_is_counted(stub: ElasticsearchStub, connect: Connect) -> None:
@@ -140,7 +137,9 @@ def test_the_biggest_indices_have_series_and_the_rest_is_counted(stub: Elasticse
         stub.make_index(f"logs-{at}", docs=at)
     stub.make_index("other", docs=50)
     records = read(connect(stub.url, max_indices=2, indices=["logs-*", "-logs-3"]), "indices")
-    assert list(entities(records, "index")) == ["logs-4", "logs-2"]
+    assert list(entities(records, "index")) == ["logs-4", "logs-2", "logs-1", "logs-0"]
+    named = {dict(one.series.labels)["index"] for one in samples(records, "index_docs")}
+    assert named == {"logs-4", "logs-2"}
     assert value(records, "left_out", what="indices") == 2
     assert value(records, "indices", status="open") == 4
     assert value(records, "index_primaries", index="logs-4") == 1
@@ -244,6 +243,16 @@ def test_indices_whose_lifecycle_fails_fire(stub: ElasticsearchStub, client: Ela
     assert value(records, "lifecycle_data_streams") == 2
 
 
+def test_a_version_before_the_data_stream_lifecycle_tells_of_policies_alone(
+    start_stub: StartStub, connect: Connect
+) -> None:
+    stub = start_stub("8.6.2")
+    records = read(connect(stub.url), "lifecycle")
+    assert value(records, "ilm_running") == 1
+    assert values(records, "lifecycle_data_streams") == []
+    assert "/_lifecycle/stats" not in stub.paths()
+
+
 def test_snapshots_by_repository(stub: ElasticsearchStub, client: ElasticsearchClient) -> None:
     now = int(time.time() * 1000)
     good, bad = _snapshot("s1", now - 7_200_000, "SUCCESS"), _snapshot("s2", now - 60_000, "PARTIAL", "Indices gone")
@@ -272,7 +281,7 @@ def test_snapshots_by_repository(stub: ElasticsearchStub, client: ElasticsearchC
 def test_settings_of_repositories_are_not_read(stub: ElasticsearchStub, client: ElasticsearchClient) -> None:
     stub.repositories = {"backup": {"snapshots": []}}
     records = read(client, "snapshots")
-    assert entities(records, "repository") == {"backup": {"type": "fs", "snapshots": 0}}
+    assert entities(records, "repository") == {"backup": {"type": "fs"}}
     assert "/backup" not in str(records)
 
 
