@@ -7,18 +7,18 @@ real one does. Every request and its whole answer are checked against the vendor
 
 import copy
 import fnmatch
-import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 from werkzeug.wrappers import Request, Response
 
-from tests.contract.vendor import Contract, description
+from tests.contract.vendor import Contract
+from tests.stubs.filter_path import filtered
 from tests.stubs.stub import Stub, as_response, route
 
 Json = dict[str, Any]
@@ -26,90 +26,11 @@ Json = dict[str, Any]
 _COMPATIBLE = re.compile(r"application/vnd\.elasticsearch\+(json|x-ndjson); ?compatible-with=([0-9]+)\Z")
 _ANSWERS = Path(__file__).parent / "elasticsearch_answers"
 NODES = {"nXaaaaaaaaaaaaaaaaaaaa": "es-1", "nXbbbbbbbbbbbbbbbbbbbb": "es-2"}
-_OF_ALL = {"filter_path", "error_trace", "human", "pretty", "format", "h", "s", "full_id"}  # format to s: of every _cat
-_SPECS = "elasticsearch/elasticsearch-openapi-8.17.json"
-
-
-def _repaired(told: Any) -> Any:
-    """The description without three faults that it has all over.
-
-    Discriminators that lead nowhere, alternatives that include each other, and `object` where it means anything.
-    """
-    if isinstance(told, list):
-        return [_repaired(one) for one in told]
-    if not isinstance(told, dict):
-        return told
-    made = {name: _repaired(one) for name, one in told.items()}
-    if "propertyName" in (made.get("discriminator") or {}):
-        del made["discriminator"]
-    if isinstance(made.get("oneOf"), list):
-        made["anyOf"] = made.pop("oneOf")
-    return {} if made.get("type") == "object" and made.keys() <= {"type", "description"} else made
-
-
-def _one_by_one(request: Request) -> Iterator[str]:
-    """The query with one value of each list (`open,hidden`) at a time: the description knows the single values."""
-    lists = {name: text.split(",") for name, text in request.args.items()}
-    for at in range(max((len(values) for values in lists.values()), default=1)):
-        yield urlencode({name: values[min(at, len(values) - 1)] for name, values in lists.items()})
 
 
 def answer(name: str) -> Any:
     """One of the big answers, a copy of its own."""
     return json.loads((_ANSWERS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-class Vendor(Contract):
-    """Elasticsearch's own description. Media types with a version are checked as the plain ones it names.
-
-    Beside what the description says, a query parameter that it does not name is a fault.
-    """
-
-    def __init__(self) -> None:
-        told = _repaired(description(_SPECS))
-        shapes = told["components"]["schemas"]
-        for column in shapes["cat.shards:ShardsRecord"]["properties"].values():
-            column["nullable"] = True  # what a shard does not have is null
-        managed = shapes["ilm.explain_lifecycle:LifecycleExplainManaged"]["properties"]
-        managed["managed"] = {"type": "boolean"}  # not text
-        self._paths = told["paths"]
-        self._shared = told["components"]["parameters"]
-        super().__init__(told)
-
-    def faults(self, request: Request, response: Response | None) -> list[str]:
-        plain = None
-        if response is not None:
-            whole = getattr(response, "whole", response.get_data())
-            plain = Response(whole, response.status_code, content_type="application/json")
-        found = self._unknown(request)
-        for at, query in enumerate(_one_by_one(request)):
-            environ = dict(request.environ) | {"QUERY_STRING": query, "wsgi.input": io.BytesIO(request.get_data())}
-            if request.get_data():
-                environ["CONTENT_TYPE"] = "application/json"
-            found += super().faults(Request(environ), None if at else plain)
-        return found
-
-    def _unknown(self, request: Request) -> list[str]:
-        """Query parameters that the description does not name."""
-        operation = self._operation(request)
-        if operation is None:
-            return []  # told already
-        named = {self._name(one) for one in operation.get("parameters", ())} | _OF_ALL
-        where = f"{request.method} {request.full_path}"
-        return [f"{where}: no parameter {name}" for name in request.args if name not in named]
-
-    def _operation(self, request: Request) -> Json | None:
-        method = request.method.lower()
-        for path in sorted(self._paths, key=lambda one: one.count("{")):
-            pattern = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path))
-            if re.fullmatch(pattern, request.path) and method in self._paths[path]:
-                return dict(self._paths[path][method])
-        return None
-
-    def _name(self, parameter: Json) -> str:
-        if "$ref" in parameter:
-            parameter = self._shared[parameter["$ref"].rpartition("/")[2].replace("~1", "/")]
-        return str(parameter["name"])
 
 
 class ElasticsearchStub(Stub):
@@ -660,51 +581,6 @@ def task_info(node: str, number: int, action: str, seconds: float, what: str, **
         "cancellable": True,
         "headers": {},
     } | more
-
-
-def filtered(told: Any, patterns: list[str]) -> Any:
-    """What `filter_path` leaves of an answer; patterns that begin with - take away. None: nothing is left."""
-    wanted = [one.split(".") for one in patterns if not one.startswith("-")]
-    unwanted = [one[1:].split(".") for one in patterns if one.startswith("-")]
-    kept = _keep(told, wanted) if wanted else told
-    return _drop(kept, unwanted)
-
-
-def _keep(told: Any, ways: list[list[str]]) -> Any:
-    if any(not way for way in ways):
-        return told
-    if isinstance(told, list):
-        return [one for one in (_keep(each, ways) for each in told) if one is not None] or None
-    if not isinstance(told, dict):
-        return None
-    kept = {}
-    for name, below in told.items():
-        if (next_ways := list(_below(name, ways))) and (found := _keep(below, next_ways)) is not None:
-            kept[name] = found
-    return kept or None
-
-
-def _drop(told: Any, ways: list[list[str]]) -> Any:
-    if isinstance(told, list):
-        return [_drop(one, ways) for one in told]
-    if not isinstance(told, dict):
-        return told
-    kept = {}
-    for name, below in told.items():
-        next_ways = list(_below(name, ways))
-        if not any(not way for way in next_ways):
-            kept[name] = _drop(below, next_ways)
-    return kept
-
-
-def _below(name: str, ways: list[list[str]]) -> Iterator[list[str]]:
-    """The rest of each way that goes on at this name. Dots inside a name count as a way, as they do there."""
-    parts = name.split(".")
-    for way in ways:
-        if fnmatch.fnmatchcase(name, way[0] if way else ""):
-            yield way[1:]
-        elif len(parts) > 1 and way[: len(parts)] == parts:
-            yield way[len(parts) :]
 
 
 def _as_text(value: Any) -> Any:

@@ -7,8 +7,9 @@ import pytest
 
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.target import ElasticsearchTarget
+from tests.contract.elasticsearch import Vendor
 from tests.contract.vendor import SPECS
-from tests.stubs.elasticsearch import ElasticsearchStub, Vendor
+from tests.stubs.elasticsearch import ElasticsearchStub
 
 VERSIONS = ("8.17.4", "9.1.2")
 Connect = Callable[..., ElasticsearchClient]

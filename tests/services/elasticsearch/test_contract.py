@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from nms_workers.mapping import MappingTable
 from nms_workers.records import Record
 from nms_workers.services.elasticsearch.service import Elasticsearch
+from tests.contract.elasticsearch import SPEC, Vendor
 from tests.contract.vendor import description
 from tests.metric_contract import emitted, never_emitted, undeclared
 from tests.services.elasticsearch.conftest import Connect, StartStub
@@ -79,6 +81,20 @@ def test_all_that_is_emitted_is_declared_and_all_that_is_declared_is_emitted(
     assert never_emitted(Elasticsearch, records) == []
 
 
+def test_what_the_vendor_does_not_describe_is_found(start_stub: StartStub, vendor: Vendor | None) -> None:
+    if vendor is None:
+        pytest.skip("the vendor's description is not at hand (NMS_SPECS_DIR)")
+    stub = start_stub()
+    requests.get(f"{stub.url}/_cluster/health?no_such=1&level=galaxy", timeout=10)
+    stub.node["os"]["cpu"]["percent"] = "much"
+    requests.get(f"{stub.url}/_nodes/stats/os", timeout=10)
+    told = " ".join(stub.violations)
+    assert "no parameter no_such" in told
+    assert "'galaxy' is not" in told
+    assert "os.cpu.percent: 'much' is not" in told
+    stub.violations.clear()
+
+
 def test_the_declared_names_follow_the_conventions() -> None:
     declared = Elasticsearch.metrics().values()
     assert [m.name for m in declared if m.name.endswith("_total") != (m.type == "counter")] == []
@@ -135,7 +151,7 @@ def knows(table: MappingTable, name: str) -> bool:
 
 def numbers(path: str) -> Iterator[tuple[str, ...]]:
     """The names on the way to each number that an answer may hold; `*` where names are free and in lists."""
-    told = description("elasticsearch/elasticsearch-openapi-8.17.json")
+    told = description(SPEC)
     response = _resolved(told, told["paths"][path]["get"]["responses"]["200"])
     yield from _numbers(told, response["content"]["application/json"]["schema"], (), ())
 
