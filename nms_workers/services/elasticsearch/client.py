@@ -54,9 +54,9 @@ class ElasticsearchClient:
         """Let go of connections; the next use opens new ones, and asks for the version anew."""
         self.session.close()
 
-    def get_root(self) -> model.Root:
-        """Name and version of the cluster."""
-        return self.session.root()
+    def get_root(self, fresh: bool = False) -> model.Root:
+        """Name and version of the cluster; as they were when it was first asked, unless `fresh`."""
+        return self.session.root(fresh)
 
     def get_health(self) -> Json:
         """`_cluster/health`: status, and counts of nodes, shards and pending tasks."""

@@ -44,7 +44,7 @@ class Elasticsearch(Service):
     @poll(every="15s", enumerates=("cluster", "cluster_status"))
     def health(self, client: ElasticsearchClient) -> Iterator[Record]:
         """Version and status of the cluster, its nodes and shards, and what waits to be done."""
-        yield from readings.of_health(client.get_root(), client.get_health())
+        yield from readings.of_health(client.get_root(fresh=True), client.get_health())
 
     @poll(every="60s", enumerates=("health_indicator",))
     def health_report(self, client: ElasticsearchClient) -> Iterator[Record]:

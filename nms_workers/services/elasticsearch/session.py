@@ -47,11 +47,14 @@ class Session:
         self._forget()
         self._http.close()
 
-    def root(self) -> Root:
-        """Name and version of the cluster."""
+    def root(self, fresh: bool = False) -> Root:
+        """Name and version of the cluster; as they were when it was first asked, unless `fresh`."""
         with self._alone():
-            if self._root is None:
-                self._root = self._ask_root()
+            if self._root is None or fresh:
+                root = self._ask_root()
+                if self._root and self._root.version.release[0] != root.version.release[0]:
+                    self._api = None
+                self._root = root
             return self._root
 
     def api(self) -> "Api":

@@ -50,7 +50,7 @@ class ElasticsearchTarget(HttpSettings):
             shipping logs need not have.
         indices: patterns of the indices that are read; one that begins with - leaves out.
         max_indices: how many indices have series of their own, the biggest; the others count in the totals.
-        max_nodes: how many nodes one poll reads at most. A node has some 500 series: raise max_series with it.
+        max_nodes: how many nodes one poll reads at most. A node has some 400 series: raise max_series with it.
         max_pipelines: how many ingest pipelines of a node have series of their own, the busiest.
         max_events: how many things of one kind (shards, tasks, indices) are told one by one.
         long_task: seconds after which a task that still runs is told as an event.

@@ -13,7 +13,7 @@ from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.failures import Denied, NotThere
 from nms_workers.services.elasticsearch.target import ElasticsearchTarget
 from tests.services.elasticsearch.conftest import VERSIONS, Connect, StartStub
-from tests.services.elasticsearch.support import read
+from tests.services.elasticsearch.support import read, value
 from tests.services.test_http_faults import FAULTS, SECRET, Fault
 from tests.stubs.elasticsearch import ElasticsearchStub
 from tests.transport.sites import Call, Site
@@ -37,13 +37,15 @@ def test_each_version_is_spoken_to_by_its_own_client(stub: ElasticsearchStub, cl
 
 def test_a_cluster_that_was_upgraded_is_spoken_to_anew(start_stub: StartStub, connect: Connect) -> None:
     stub = start_stub("9.1.2")
-    client = connect(stub.url)
-    read(client, "health")
+    client, other = connect(stub.url), connect(stub.url)
+    assert value(read(client, "health"), "info", version="9.1.2") == 1
+    other.get_health()
     stub.version, stub.major = "8.19.0", 8  # the other way round, which is the one that hurts
+    assert value(read(client, "health"), "info", version="8.19.0") == 1
     with pytest.raises(Denied) as caught:
-        read(client, "health")
+        other.get_health()  # it did not ask
     assert caught.value.kind == "media_type_header_exception"
-    assert read(client, "health")
+    assert other.get_health()
 
 
 @pytest.mark.parametrize(("version", "major"), [("8.0.0", 8), ("10.2.0", 9)])
@@ -160,12 +162,12 @@ def test_a_server_that_goes_away_is_asked_for_its_version_when_it_is_back(connec
     }
     with Site(routes) as site:
         client = connect(site.url)
-        read(client, "health")
+        client.get_health()
         up[0] = False
         with pytest.raises(Unreachable):
-            read(client, "health")
+            client.get_health()
         up[0] = True
-        read(client, "health")
+        assert client.get_health()
         assert [one.path for one in site.seen].count("/") == 2
 
 
