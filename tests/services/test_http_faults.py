@@ -25,8 +25,11 @@ SERVICES: dict[str, dict[str, Any]] = {
     "elasticsearch": {"token": "env:TEST_SECRET"},
     "prometheus": {"token": "env:TEST_SECRET"},
     "grafana": {"token": "env:TEST_SECRET"},
+    "haproxy": {"username": "nms", "password": "env:TEST_SECRET"},
     "kibana": {"token": "env:TEST_SECRET"},
+    "netdata": {"token": "env:TEST_SECRET"},
     "ntopng": {"token": "env:TEST_SECRET"},
+    "prometheus": {"token": "env:TEST_SECRET"},
 }
 
 
