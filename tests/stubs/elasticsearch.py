@@ -2,7 +2,8 @@
 
 It keeps state, refuses the media types of the other version, filters by `filter_path`, and says what is not so as the
 real one does. Every request and its whole answer are checked against the vendor's description, without the body of
-`_bulk`, which is not described. Big answers lie as JSON in `elasticsearch_answers/`, written by hand.
+`_bulk`, which is not described. Big answers lie as JSON in `elasticsearch_answers/`: values made up, for the fields our
+tables read and others; whether the fields are the vendor's own is for `test_contract` to say.
 """
 
 import copy
