@@ -172,7 +172,7 @@ def _success(change: Change) -> _Outcome:
     values: dict[str, Any] = {
         "state": "succeeded" if change.changed else "unchanged",
         "result": _plain({"changed": change.changed, "message": change.message}),
-        "before": func.coalesce(jobs.c.before, literal(_plain(change.before), JSONB)),
+        "before": _plain(change.before),
         "after": _plain(change.after),
         "error": None,
     }
@@ -212,6 +212,15 @@ def _finish(desk: Desk, job: Job, worker: str, outcome: _Outcome) -> Job:
             if found.one_or_none() is not None:
                 tell(connection, job.id, "retry", worker, f"in {pause:g} s: {values['error']}")
         else:
-            for ended in end(connection, mine, worker, **values):
+            kept = connection.scalar(select(jobs.c.before).where(mine))
+            for ended in end(connection, mine, worker, **_as_a_whole(job, values, kept)):
                 write_all(connection, desk.settings, ended, outcome.follow_ups)
         return from_row(connection.execute(select(jobs).where(jobs.c.id == job.id)).one())
+
+
+def _as_a_whole(job: Job, values: dict[str, Any], kept: Attributes | None) -> dict[str, Any]:
+    """What came of all attempts: when an earlier one was about to change the target, what is done now is its work."""
+    if kept is None:
+        return values
+    done_before = values["state"] == "unchanged" and job.attempts > 1
+    return values | {"before": kept} | ({"state": "succeeded"} if done_before else {})

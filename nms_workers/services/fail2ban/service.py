@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes, Entity, Event, Record, Sample
-from nms_workers.service import Address, AddressToCutOff, Change, Service, action, poll
+from nms_workers.service import Address, AddressToCutOff, Change, Service, about_to_change, action, poll
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.conversation import ShuttingDown
 from nms_workers.services.fail2ban.results import Ban, Jail, JailSettings, Network, network_of, text_of
@@ -86,33 +86,37 @@ class Fail2ban(Service):
                 yield _ended(ban, now)
         yield from _summary(bans, now)
 
-    @action(undo="unban_ip", runs_at="edge")
+    @action(undo="unban_ip", runs_at="edge", serialize_by="jail")
     def ban_ip(
         self, client: Fail2banClient, jail: JailName, address: AddressToCutOff, seconds: Seconds | None = None
     ) -> Change:
-        """Ban an address or network by a jail, for the jail's ban time.
+        """Ban an address or network by a jail, for the jail's ban time, or for `seconds`.
 
-        Fail2ban keeps one ban time a jail. `seconds` is therefore a demand: a jail that bans for another time refuses.
-        For a shorter ban, let the job be undone after that time.
+        Fail2ban keeps one ban time a jail: a shorter ban is lifted by a job of its own, a longer one is refused.
         """
         bantime = client.get_settings(jail).bantime
-        if seconds is not None and seconds != bantime:
-            lasts = "for ever" if bantime < 0 else f"for {bantime} s"
-            hint = "shorter: have the job undone after that time; longer: a jail with that bantime, or set_jail"
-            raise Refused(f"jail {jail} bans {lasts}, and fail2ban takes no other time for one ban", hint=hint)
+        if seconds is not None and 0 <= bantime < seconds:
+            hint = "use a jail that bans for so long, or set_jail"
+            raise Refused(f"jail {jail} bans for {bantime} s, and fail2ban takes no longer time for one ban", hint=hint)
+        lifted_after = None if seconds == bantime else seconds
         if client.is_banned(jail, address):
-            return Change(False, f"{text_of(address)} is banned by {jail} already", {"banned": True}, {"banned": True})
+            banned = {"banned": True}
+            message = f"{text_of(address)} is banned by {jail} already"
+            return Change(False, message, banned, banned, undo_after=lifted_after)
+        about_to_change({"banned": False})
         client.ban(jail, address)
         if not client.is_banned(jail, address):
             raise Refused(f"{jail} did not ban {text_of(address)}", hint="see fail2ban's log")
-        after = {"banned": True, "seconds": None if bantime < 0 else bantime}
-        return Change(True, f"{jail} banned {text_of(address)}", {"banned": False}, after)
+        after = {"banned": True, "seconds": seconds or (None if bantime < 0 else bantime)}
+        message = f"{jail} banned {text_of(address)}"
+        return Change(True, message, {"banned": False}, after, undo_after=lifted_after)
 
-    @action(undo="ban_ip", runs_at="edge")
+    @action(undo="ban_ip", runs_at="edge", serialize_by="jail")
     def unban_ip(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Lift the ban of exactly this address or network."""
         if not client.is_banned(jail, address):
             return Change(False, f"{text_of(address)} is not banned by {jail}", {"banned": False}, {"banned": False})
+        about_to_change({"banned": True})
         client.unban(jail, address)
         if client.is_banned(jail, address):
             raise Refused(
@@ -120,7 +124,7 @@ class Fail2ban(Service):
             )
         return Change(True, f"{jail} lifted the ban of {text_of(address)}", {"banned": True}, {"banned": False})
 
-    @action(runs_at="edge", confirm=True)
+    @action(runs_at="edge", confirm=True, serialize_by="jail", idempotent=False)  # it would lift later bans as well
     def unban_all(self, client: Fail2banClient, jail: JailName | None = None) -> Change:
         """Lift every ban of a jail, or of all jails."""
         bans = client.get_banned(jail)
@@ -136,7 +140,7 @@ class Fail2ban(Service):
             raise Refused(f"{len(left)} of {len(bans)} are still banned", hint="see fail2ban's log")
         return Change(True, f"lifted {len(bans)} bans", _counted(bans), _counted(after))
 
-    @action(undo="restore_jail", runs_at="edge")
+    @action(undo="restore_jail", runs_at="edge", serialize_by="jail")
     def set_jail(
         self,
         client: Fail2banClient,
@@ -155,7 +159,7 @@ class Fail2ban(Service):
             raise Refused("set_jail needs something to set", hint="give bantime, findtime or maxretry")
         return _set(client, jail, wanted)
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", serialize_by="jail")
     def restore_jail(self, client: Fail2banClient, jail: JailName, before: dict[str, int]) -> Change:
         """Give a jail the settings back that it had before `set_jail`."""
         try:
@@ -164,31 +168,33 @@ class Fail2ban(Service):
             raise Refused(f"that is no `before` of set_jail: {exc}") from None
         return _set(client, jail, msgspec.structs.asdict(wanted))
 
-    @action(undo="del_ignore", runs_at="edge")
+    @action(undo="del_ignore", runs_at="edge", serialize_by="jail")
     def add_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail never ban this address or network; a ban it has stays."""
         before = client.get_ignored(jail)
         if _named(address, before):
             return Change(False, f"{jail} ignores {text_of(address)} already", _ignored(before), _ignored(before))
+        about_to_change(_ignored(before))
         client.add_ignored(jail, address)
         after = client.get_ignored(jail)
         if not _named(address, after):
             raise Refused(f"{jail} does not ignore {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} ignores {text_of(address)}", _ignored(before), _ignored(after))
 
-    @action(undo="add_ignore", runs_at="edge")
+    @action(undo="add_ignore", runs_at="edge", serialize_by="jail")
     def del_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail ban this address or network again."""
         before = client.get_ignored(jail)
         if not _named(address, before):
             return Change(False, f"{jail} does not ignore {text_of(address)}", _ignored(before), _ignored(before))
+        about_to_change(_ignored(before))
         client.del_ignored(jail, address)
         after = client.get_ignored(jail)
         if _named(address, after):
             raise Refused(f"{jail} still ignores {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} does not ignore {text_of(address)} any more", _ignored(before), _ignored(after))
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", serialize_by="jail")
     def reload_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Load a running jail anew from its configuration files; its bans stay."""
         before = _described(client, jail)
@@ -199,20 +205,22 @@ class Fail2ban(Service):
         changed = ", ".join(name for name in before if before[name] != after[name])
         return Change(True, f"{jail} was loaded anew; changed: {changed}", before, after)
 
-    @action(undo="stop_jail", runs_at="edge")
+    @action(undo="stop_jail", runs_at="edge", serialize_by="jail")
     def start_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Start a jail that was stopped, from its configuration files; bans that have not ended come back."""
         if client.is_running(jail):
             return Change(False, f"{jail} runs already", {"running": True}, {"running": True})
+        about_to_change({"running": False})
         client.load(jail)
         return Change(True, f"{jail} was started", {"running": False}, {"running": True} | _described(client, jail))
 
-    @action(undo="start_jail", runs_at="edge", confirm=True)
+    @action(undo="start_jail", runs_at="edge", confirm=True, serialize_by="jail")
     def stop_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Stop a jail: it looks for nobody any more, and its bans are lifted until it is started again."""
         if not client.is_running(jail):
             return Change(False, f"no jail {jail} runs", {"running": False}, {"running": False})
         before = {"running": True} | _described(client, jail) | _counted(client.get_banned(jail))
+        about_to_change(before)
         client.stop(jail)
         if client.is_running(jail):
             raise Refused(f"{jail} still runs", hint="see fail2ban's log")
@@ -245,6 +253,7 @@ def _set(client: Fail2banClient, jail: str, wanted: dict[str, int]) -> Change:
     different = {name: value for name, value in wanted.items() if had[name] != value}
     if not different:
         return Change(False, f"{jail} was set so already", had, had)
+    about_to_change(had)
     client.set_settings(jail, different)
     after = msgspec.structs.asdict(client.get_settings(jail))
     if after != had | wanted:

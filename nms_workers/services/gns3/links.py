@@ -7,6 +7,7 @@ from itertools import product
 from uuid import UUID
 
 from nms_workers.errors import ParseError, Refused
+from nms_workers.service import about_to_change
 from nms_workers.services.gns3.client import Gns3Client, one_of
 from nms_workers.services.gns3.model import Link, LinkEnd, Node, Port, Project
 from nms_workers.services.gns3.session import NotThere
@@ -71,6 +72,7 @@ class Cabling:
         body = {"nodes": [_as_json(end) for end in ends]}
         wanted = {_socket(end) for end in ends}
         path = f"/projects/{self._project.project_id}/links"
+        about_to_change({"linked": False})
         made = change(
             self._client,
             ("POST", path, body),

@@ -93,7 +93,7 @@ class Redis(Service):
             yield Sample("redis_key_pattern_keys", sum(keys for keys, _ in counts), labels)
             yield Sample("redis_key_pattern_complete", all(complete for _, complete in counts), labels)
 
-    @action(confirm=True)
+    @action(confirm=True, serialize_by="db", idempotent=False)  # again, it would delete what was written since
     def flushdb(self, client: RedisClient, db: NonNegativeInt | None = None, asynchronous: bool = True) -> Change:
         """Delete every key of a database, by default the target's own; in a cluster on every master."""
         number = client.target.db if db is None else db

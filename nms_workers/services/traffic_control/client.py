@@ -77,9 +77,13 @@ class TrafficControlClient:
         """
         return self.ask(lambda socket: bring(socket, name, wanted))
 
-    def clear(self, name: str) -> tuple[Part, Part]:
-        """Take away all that is ours at an interface; as `apply`."""
-        return self.ask(lambda socket: bring(socket, name, look(socket, name).nothing()))
+    def get_part(self, name: str, like: Part) -> Part:
+        """The parts of an interface that `like` names, as they are."""
+        return self.ask(lambda socket: look(socket, name).part(like))
+
+    def nothing(self, name: str) -> Part:
+        """A part that names all that is ours at an interface as not there: `apply` clears it by this."""
+        return self.ask(lambda socket: look(socket, name).nothing())
 
     def links(self, socket: kernel.Socket, name: str = "") -> list[Row]:
         """Interfaces that the target's patterns name: all, or the one of this name.
