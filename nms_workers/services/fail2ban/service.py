@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import AfterValidator, Field
@@ -70,7 +70,7 @@ class Fail2ban(Service):
 
     @poll(every="30s", enumerates=("ban",))
     def bans(self, client: Fail2banClient) -> Iterator[Record]:
-        """Who is banned and for how much longer; each ban and its end as an event."""
+        """Who is banned and for how much longer; each ban is an event that lasts as long as it does."""
         bans = client.get_banned()
         now = datetime.now(UTC)
         current = {(ban.jail, ban.address): ban for ban in bans}
@@ -79,11 +79,13 @@ class Fail2ban(Service):
             yield Entity(
                 "ban", f"{ban.jail}/{_shown(ban.address)}", _attributes(ban) | {"remaining": ban.remaining(now)}
             )
-            if not _same(before.get(key), ban):
-                yield _event("ban", f"{ban.jail} banned {_shown(ban.address)} {_duration(ban)}", ban, ban.banned_at)
-        for key, ban in before.items():
-            if not _same(current.get(key), ban):
-                yield _ended(ban, now)
+            old = before.get(key)
+            if old is not None and not _same(old, ban):  # it ended, and came again between two reads
+                yield _ended(old, now)
+            message = f"{ban.jail} banned {_shown(ban.address)} {_duration(ban)}"
+            yield _event("firing", message, ban, ban.banned_at)
+        for key in before.keys() - current.keys():
+            yield _ended(before[key], now)
         yield from _summary(bans, now)
 
     @action(undo="unban_ip", runs_at="edge", serialize_by="jail")
@@ -282,23 +284,26 @@ def _named(network: Network, texts: Iterable[str]) -> bool:
     return any(network_of(text) == network for text in texts)
 
 
-def _same(one: Ban | None, other: Ban) -> bool:
-    return one is not None and abs((one.banned_at - other.banned_at).total_seconds()) <= _SAME_BAN
+def _same(one: Ban, other: Ban) -> bool:
+    return abs((one.banned_at - other.banned_at).total_seconds()) <= _SAME_BAN
 
 
 def _ended(ban: Ban, now: datetime) -> Event:
-    """The end of a ban: by time, and then its moment is known, or because somebody lifted it."""
+    """The end of a ban: by time, and then its moment is known, or because somebody lifted it.
+
+    The fleet tells it once, whichever process tells it first, and also when no process does that saw the ban.
+    """
     expired = ban.ends_at is not None and ban.ends_at <= now
     how = "ended in time" if expired else "was lifted"
     return _event(
-        "unban", f"the ban of {_shown(ban.address)} by {ban.jail} {how}", ban, ban.ends_at if expired else None
+        "resolved", f"the ban of {_shown(ban.address)} by {ban.jail} {how}", ban, ban.ends_at if expired else None
     )
 
 
-def _event(kind: str, message: str, ban: Ban, ts: datetime | None) -> Event:
-    address = _shown(ban.address)
-    fingerprint = f"{kind}:{ban.jail}:{address}:{int(ban.banned_at.timestamp())}"
-    return Event(kind, message, fingerprint=fingerprint, attributes=_attributes(ban), ts=ts)
+def _event(state: Literal["firing", "resolved"], message: str, ban: Ban, ts: datetime | None) -> Event:
+    """Without the time in its fingerprint: a restarted server brings bans back a second earlier or later."""
+    fingerprint = f"ban:{ban.jail}:{_shown(ban.address)}"
+    return Event("ban", message, state=state, fingerprint=fingerprint, attributes=_attributes(ban), ts=ts)
 
 
 def _attributes(ban: Ban) -> Attributes:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_network
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from nms_workers.jobs.run import run
 from nms_workers.jobs.submit import submit
 from nms_workers.jobs.sweep import sweep
 from nms_workers.jobs.wish import Wish
+from nms_workers.records import Event
 from nms_workers.service import Client, services
 from nms_workers.services.fail2ban.client import Fail2banClient
+from nms_workers.services.fail2ban.target import Fail2banTarget
 from nms_workers.settings import Settings, TargetConfig
-from tests.fleet.stores import database_url, engine, postgres_name, red, redis_server
+from nms_workers.store.history import History
+from tests.fleet.stores import database_url, engine, postgres_name, red, redis_server, rows
 from tests.jobs import services as services_of_the_tests
 from tests.jobs.conftest import ClientOf, Published, age, desk, published
 from tests.servers import Fail2banServer, Server
-from tests.services.fail2ban.support import done
+from tests.services.fail2ban.support import done, read
+from tests.store.slots import slot
 
 __all__ = ["database_url", "desk", "engine", "postgres_name", "published", "red", "redis_server"]
 
@@ -135,6 +141,34 @@ def test_another_service_s_action_has_somebody_banned_and_its_undo_lets_him_in(
     _work(desk, published, client_of)
     assert done(server) == ["nms ban 198.51.100.7", "nms unban 198.51.100.7"]
     assert get(engine, get(engine, parent.id).undone_by or parent.id).state == "succeeded"
+
+
+def test_each_ban_and_its_end_are_told_once_whatever_process_reads_them(
+    engine: Engine, client_of: ClientOf, server: Fail2banServer, database_url: str
+) -> None:
+    """Two processes read in turn, and a third that never saw the ban: one beginning and one end of each stay."""
+    (target_id,) = [row[0] for row in rows(engine, "SELECT id FROM targets WHERE service = 'fail2ban'")]
+    connected = Fail2banTarget(socket=server.socket, timezone="UTC")
+    first, second = Fail2banClient(connected), Fail2banClient(connected)
+    history, numbers = History(engine, lambda _: None), count()
+
+    def read_by(client: Fail2banClient) -> None:
+        events = tuple(one for one in read(client, "bans") if isinstance(one, Event))
+        what = {"events": events, "complete": True, "enumerated": ("ban",), "service": "fail2ban", "poll": "bans"}
+        history.write([slot(target_id, next(numbers), [], **what)])
+
+    for address in ("198.51.100.7", "198.51.100.8"):
+        first.ban("nms", ip_network(address))
+    for client in (first, second, first, second):
+        read_by(client)
+    first.unban("nms", ip_network("198.51.100.7"))
+    for client in (first, second):
+        read_by(client)
+    first.unban("nms", ip_network("198.51.100.8"))
+    for client in (Fail2banClient(connected), first, second):
+        read_by(client)
+    told = rows(engine, "SELECT fingerprint, state FROM events ORDER BY fingerprint, state")
+    assert told == [(f"ban:nms:198.51.100.{n}", state) for n in (7, 8) for state in ("firing", "resolved")]
 
 
 def _work(desk: Desk, published: Published, client_of: ClientOf) -> None:
