@@ -90,6 +90,7 @@ class Action:
     deadline: float
     serialize_by: str | None
     idempotent: bool
+    looks_first: bool
     previews: bool  # whether the method takes `dry_run`
     summary: str
     arguments: type[BaseModel]
@@ -276,6 +277,7 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
     deadline: str = "60s",
     serialize_by: str | None = None,
     idempotent: bool = True,
+    looks_first: bool = False,
 ) -> Callable[[F], F]:
     """Declare a method of a service as an action: `(client, **arguments) -> Change`. It looks before it changes.
 
@@ -292,6 +294,8 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
             by its name elsewhere.
         idempotent: whether running it twice is as running it once, as it should be. False: it is not run again when its
             worker died or its target did not answer, since nobody knows whether it was done.
+        looks_first: it calls `about_to_change` before it changes anything, so that a dry run can stop it there and tell
+            what is there now.
     """
 
     def declare(method: F) -> F:
@@ -302,6 +306,7 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
             "deadline": seconds(deadline),
             "serialize_by": serialize_by,
             "idempotent": idempotent,
+            "looks_first": looks_first,
         }
         return method
 

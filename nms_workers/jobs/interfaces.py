@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from nms_workers.errors import NmsError
 from nms_workers.jobs.protected import fleet
@@ -29,20 +29,26 @@ def here(connection: Connection, wish: Wish) -> bool:
 
     When a job is submitted, its target may be beside a worker elsewhere: that worker looks, right before it runs.
     """
-    row = connection.execute(
-        select(targets.c.worker, targets.c.settings).where(
-            targets.c.service == wish.service, targets.c.name == wish.target
-        )
-    ).one_or_none()
-    if row is not None and wish.job is None and row.worker not in (None, host_name()):
+    if wish.job is None and worker_of(connection, wish) not in {None, host_name()}:
         return False
-    netns = "" if row is None else str(row.settings.get("netns") or "")
+    settings = connection.scalar(select(targets.c.settings).where(*_of(wish)))
+    netns = str((settings or {}).get("netns") or "")
     if not netns:
         return True
     try:
         return (_NAMED / netns).samefile(_OURS)  # an absolute path stays as it is
     except OSError:
         return False  # not on this host; the action itself says so
+
+
+def worker_of(connection: Connection, wish: Wish) -> str | None:
+    """The worker beside the target; None: any."""
+    found: str | None = connection.scalar(select(targets.c.worker).where(*_of(wish)))
+    return found
+
+
+def _of(wish: Wish) -> tuple[ColumnElement[bool], ...]:
+    return targets.c.service == wish.service, targets.c.name == wish.target
 
 
 def needed(settings: Settings) -> dict[str, str]:

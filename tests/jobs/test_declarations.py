@@ -68,6 +68,12 @@ def test_what_undoes_an_action_is_there_and_gets_what_it_takes() -> None:
             assert needed <= {*declared.arguments.model_fields, "before", "after"}, f"{kind}.{name}"
 
 
+@pytest.mark.parametrize("kind", ["fail2ban", "gns3", "redis", "traffic_control"])
+def test_each_tells_in_a_dry_run_what_is_there(kind: str) -> None:
+    """That it does is tested at a real server, beside the other tests of the service (`dry_run`)."""
+    assert [name for name, one in services()[kind].actions().items() if not one.looks_first] == []
+
+
 def test_every_interface_that_traffic_control_changes_is_looked_at_by_guards() -> None:
     for name, declared in services()["traffic_control"].actions().items():
         marks = [mark for field in declared.arguments.model_fields.values() for mark in field.metadata]

@@ -88,7 +88,7 @@ class Fail2ban(Service):
             yield _ended(before[key], now)
         yield from _summary(bans, now)
 
-    @action(undo="unban_ip", runs_at="edge", serialize_by="jail")
+    @action(undo="unban_ip", runs_at="edge", serialize_by="jail", looks_first=True)
     def ban_ip(
         self, client: Fail2banClient, jail: JailName, address: AddressToCutOff, seconds: Seconds | None = None
     ) -> Change:
@@ -113,7 +113,7 @@ class Fail2ban(Service):
         message = f"{jail} banned {text_of(address)}"
         return Change(True, message, {"banned": False}, after, undo_after=lifted_after)
 
-    @action(undo="ban_ip", runs_at="edge", serialize_by="jail")
+    @action(undo="ban_ip", runs_at="edge", serialize_by="jail", looks_first=True)
     def unban_ip(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Lift the ban of exactly this address or network."""
         if not client.is_banned(jail, address):
@@ -126,12 +126,15 @@ class Fail2ban(Service):
             )
         return Change(True, f"{jail} lifted the ban of {text_of(address)}", {"banned": True}, {"banned": False})
 
-    @action(runs_at="edge", confirm=True, serialize_by="jail", idempotent=False)  # it would lift later bans as well
+    @action(
+        runs_at="edge", confirm=True, serialize_by="jail", looks_first=True, idempotent=False
+    )  # it would lift later bans as well
     def unban_all(self, client: Fail2banClient, jail: JailName | None = None) -> Change:
         """Lift every ban of a jail, or of all jails."""
         bans = client.get_banned(jail)
         if not bans:
             return Change(False, "nobody was banned", _counted(bans), _counted(bans))
+        about_to_change(_counted(bans))
         if jail is None:
             client.unban_everywhere()
         else:
@@ -142,7 +145,7 @@ class Fail2ban(Service):
             raise Refused(f"{len(left)} of {len(bans)} are still banned", hint="see fail2ban's log")
         return Change(True, f"lifted {len(bans)} bans", _counted(bans), _counted(after))
 
-    @action(undo="restore_jail", runs_at="edge", serialize_by="jail")
+    @action(undo="restore_jail", runs_at="edge", serialize_by="jail", looks_first=True)
     def set_jail(
         self,
         client: Fail2banClient,
@@ -161,7 +164,7 @@ class Fail2ban(Service):
             raise Refused("set_jail needs something to set", hint="give bantime, findtime or maxretry")
         return _set(client, jail, wanted)
 
-    @action(runs_at="edge", serialize_by="jail")
+    @action(runs_at="edge", serialize_by="jail", looks_first=True)
     def restore_jail(self, client: Fail2banClient, jail: JailName, before: dict[str, int]) -> Change:
         """Give a jail the settings back that it had before `set_jail`."""
         try:
@@ -170,7 +173,7 @@ class Fail2ban(Service):
             raise Refused(f"that is no `before` of set_jail: {exc}") from None
         return _set(client, jail, msgspec.structs.asdict(wanted))
 
-    @action(undo="del_ignore", runs_at="edge", serialize_by="jail")
+    @action(undo="del_ignore", runs_at="edge", serialize_by="jail", looks_first=True)
     def add_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail never ban this address or network; a ban it has stays."""
         before = client.get_ignored(jail)
@@ -183,7 +186,7 @@ class Fail2ban(Service):
             raise Refused(f"{jail} does not ignore {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} ignores {text_of(address)}", _ignored(before), _ignored(after))
 
-    @action(undo="add_ignore", runs_at="edge", serialize_by="jail")
+    @action(undo="add_ignore", runs_at="edge", serialize_by="jail", looks_first=True)
     def del_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail ban this address or network again."""
         before = client.get_ignored(jail)
@@ -196,10 +199,11 @@ class Fail2ban(Service):
             raise Refused(f"{jail} still ignores {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} does not ignore {text_of(address)} any more", _ignored(before), _ignored(after))
 
-    @action(runs_at="edge", serialize_by="jail")
+    @action(runs_at="edge", serialize_by="jail", looks_first=True)
     def reload_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Load a running jail anew from its configuration files; its bans stay."""
         before = _described(client, jail)
+        about_to_change(before)
         client.load(jail)
         after = _described(client, jail)
         if before == after:
@@ -207,7 +211,7 @@ class Fail2ban(Service):
         changed = ", ".join(name for name in before if before[name] != after[name])
         return Change(True, f"{jail} was loaded anew; changed: {changed}", before, after)
 
-    @action(undo="stop_jail", runs_at="edge", serialize_by="jail")
+    @action(undo="stop_jail", runs_at="edge", serialize_by="jail", looks_first=True)
     def start_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Start a jail that was stopped, from its configuration files; bans that have not ended come back."""
         if client.is_running(jail):
@@ -216,7 +220,7 @@ class Fail2ban(Service):
         client.load(jail)
         return Change(True, f"{jail} was started", {"running": False}, {"running": True} | _described(client, jail))
 
-    @action(undo="start_jail", runs_at="edge", confirm=True, serialize_by="jail")
+    @action(undo="start_jail", runs_at="edge", confirm=True, serialize_by="jail", looks_first=True)
     def stop_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Stop a jail: it looks for nobody any more, and its bans are lifted until it is started again."""
         if not client.is_running(jail):

@@ -84,6 +84,7 @@ class Cabling:
 
     def delete(self, link: Link) -> None:
         """Pull a cable out."""
+        about_to_change({"linked": True, "link": self.describe(link)})
         change(
             self._client,
             ("DELETE", self._path(link), None),
@@ -106,6 +107,8 @@ class Cabling:
         return " - ".join(self._name(end) for end in link.nodes)
 
     def _captured(self, link: Link, verb: str, body: object, wanted: bool) -> Link:
+        about_to_change({"capturing": bool(link.capturing), "file": link.capture_file_name})
+
         def as_wanted(one: Link) -> bool:
             return one.link_id == link.link_id and bool(one.capturing) == wanted
 

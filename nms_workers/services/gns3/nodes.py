@@ -119,6 +119,7 @@ def _renamed(client: Gns3Client, project: Project, node: Node, name: str) -> Nod
 
 def delete(client: Gns3Client, project: Project, node: Node) -> None:
     """Remove it, and its links with it."""
+    about_to_change({"exists": True, "name": node.name, "node_id": str(node.node_id)})
     change(
         client,
         ("DELETE", f"/projects/{project.project_id}/nodes/{node.node_id}", None),
@@ -195,6 +196,8 @@ def put_back(client: Gns3Client, project: Project, wanted: Mapping[str, str]) ->
 
 def _brought(client: Gns3Client, project: Project, node: Node, command: Command) -> Node:
     path = f"/projects/{project.project_id}/nodes/{node.node_id}"
+
+    about_to_change({node.name: node.status})
 
     def arrived() -> Node | None:
         now = client.get_node(project.project_id, str(node.node_id))

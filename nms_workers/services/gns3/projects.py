@@ -39,6 +39,7 @@ def set_open(client: Gns3Client, project: Project, wanted: bool) -> Project:
     status = "opened" if wanted else "closed"
     if project.status == status:
         return project
+    about_to_change({"status": project.status})
     return change(
         client,
         ("POST", f"/projects/{project.project_id}/{'open' if wanted else 'close'}", {}),
@@ -49,6 +50,7 @@ def set_open(client: Gns3Client, project: Project, wanted: bool) -> Project:
 
 def delete(client: Gns3Client, project: Project) -> None:
     """Delete it with all that is in it."""
+    about_to_change({"exists": True, "project": project.name, "project_id": str(project.project_id)})
     change(
         client,
         ("DELETE", f"/projects/{project.project_id}", None),
@@ -87,6 +89,7 @@ def snapshot(client: Gns3Client, project: Project, name: str) -> tuple[Snapshot,
 
 def delete_snapshot(client: Gns3Client, project: Project, snapshot: Snapshot) -> None:
     """Forget a snapshot; the project stays as it is."""
+    about_to_change({"exists": True, "snapshot": snapshot.name})
     change(
         client,
         ("DELETE", f"/projects/{project.project_id}/snapshots/{snapshot.snapshot_id}", None),
@@ -98,6 +101,8 @@ def delete_snapshot(client: Gns3Client, project: Project, snapshot: Snapshot) ->
 def restore(client: Gns3Client, project: Project, name: str) -> Snapshot:
     """Put the project back to a snapshot. Version 3 gives all nodes and links new ids."""
     wanted = one_of(client.get_snapshots(project.project_id), name, "snapshot")
+    stats = client.get_project_stats(project.project_id)
+    about_to_change({"nodes": stats.nodes, "links": stats.links})
     change(
         client,
         ("POST", f"/projects/{project.project_id}/snapshots/{wanted.snapshot_id}/restore", {}),

@@ -92,24 +92,24 @@ class Gns3(Service):
         """What nodes can be made from."""
         yield from readings.of_templates(client.get_templates())
 
-    @action(serialize_by="project", deadline="120s", undo="delete_made")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_project(self, client: Gns3Client, project: Name) -> Change:
         """Make a project; it is open then."""
         found, new = projects.create(client, project)
         message = f"project {project} made" if new else f"there is a project {project} already"
         return Change(changed=new, message=message, before={"exists": not new}, after=_project(found))
 
-    @action(serialize_by="project", deadline="600s", undo="close_project")
+    @action(looks_first=True, serialize_by="project", deadline="600s", undo="close_project")
     def open_project(self, client: Gns3Client, project: Reference) -> Change:
         """Open a project, which may start its nodes."""
         return _set_open(client, project, True)
 
-    @action(serialize_by="project", deadline="600s")
+    @action(looks_first=True, serialize_by="project", deadline="600s")
     def close_project(self, client: Gns3Client, project: Reference) -> Change:
         """Close a project, which ends its nodes."""
         return _set_open(client, project, False)
 
-    @action(serialize_by="project", deadline="600s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="600s", confirm=True)
     def delete_project(self, client: Gns3Client, project: Reference) -> Change:
         """Delete a project with its nodes, disks and snapshots."""
         found = find(client.get_projects(), project)
@@ -119,7 +119,7 @@ class Gns3(Service):
         before = _project(found) | {"exists": True}
         return Change(changed=True, message=f"project {found.name} deleted", before=before, after={"exists": False})
 
-    @action(deadline="1800s", undo="delete_made")  # of two projects: it waits for the changes of both
+    @action(looks_first=True, deadline="1800s", undo="delete_made")  # of two projects: it waits for the changes of both
     def duplicate_project(
         self, client: Gns3Client, source: Reference, project: Name, fresh_macs: bool = False
     ) -> Change:
@@ -129,7 +129,7 @@ class Gns3(Service):
         message = f"{origin.name} copied to {project}" if new else f"there is a project {project} already"
         return Change(changed=new, message=message, before={"exists": not new}, after=_project(copy))
 
-    @action(serialize_by="project", deadline="120s", undo="delete_made")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_node(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,
@@ -150,7 +150,7 @@ class Gns3(Service):
         after = readings.about_node(found) | {"project_id": str(where.project_id)}
         return Change(changed=new, message=message, before={"exists": not new}, after=after)
 
-    @action(serialize_by="project", deadline="120s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="120s", confirm=True)
     def delete_node(self, client: Gns3Client, project: Reference, node: Reference) -> Change:
         """Delete a node with its disks and its links."""
         where = projects.opened(client, project)
@@ -161,17 +161,17 @@ class Gns3(Service):
         before = readings.about_node(found) | {"exists": True}
         return Change(changed=True, message=f"{found.name} deleted", before=before, after={"exists": False})
 
-    @action(serialize_by="project", deadline="1800s", undo="restore_nodes")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def start_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 1.0) -> Change:
         """Start nodes, or resume suspended ones, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, START, stagger)
 
-    @action(serialize_by="project", deadline="1800s", undo="restore_nodes")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def stop_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 0.0) -> Change:
         """Stop nodes, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, STOP, stagger)
 
-    @action(serialize_by="project", deadline="1800s", undo="restore_nodes")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def suspend_node(
         self,
         client: Gns3Client,
@@ -182,12 +182,14 @@ class Gns3(Service):
         """Freeze nodes of the types that can be; without names all of the project."""
         return _command(client, project, nodes, SUSPEND, stagger)
 
-    @action(serialize_by="project", deadline="1800s", idempotent=False)  # a second reload is a second reload
+    @action(
+        looks_first=True, serialize_by="project", deadline="1800s", idempotent=False
+    )  # a second reload is a second reload
     def reload_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 1.0) -> Change:
         """Stop and start running nodes, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, RELOAD, stagger)
 
-    @action(serialize_by="project", deadline="1800s")
+    @action(looks_first=True, serialize_by="project", deadline="1800s")
     def restore_nodes(
         self, client: Gns3Client, project: Reference, before: dict[str, Literal["started", "stopped", "suspended"]]
     ) -> Change:
@@ -197,11 +199,12 @@ class Gns3(Service):
         differ = {name: now.get(name, "deleted") for name, state in before.items() if now.get(name) != state}
         if not differ:
             return Change(changed=False, message="the nodes are as they were", before=before, after=before)
+        about_to_change(differ)
         after = nodes.put_back(client, where, {name: before[name] for name in differ})
         message = f"{len(after)} nodes of {where.name} are as they were"
         return Change(changed=True, message=message, before=differ, after=after)
 
-    @action(serialize_by="project", deadline="120s", undo="delete_made")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_link(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """Connect two nodes, at the first free ports where none are named."""
         where = projects.opened(client, project)
@@ -213,7 +216,7 @@ class Gns3(Service):
         after = {"linked": True, "link": what} | ids
         return Change(changed=new, message=message, before={"linked": not new}, after=after)
 
-    @action(serialize_by="project", deadline="120s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="120s", confirm=True)
     def delete_link(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """Pull the cable between two nodes out."""
         cabling = Cabling(client, projects.opened(client, project))
@@ -225,7 +228,7 @@ class Gns3(Service):
         before = {"linked": True, "link": what}
         return Change(changed=True, message=f"{what} unlinked", before=before, after={"linked": False})
 
-    @action(serialize_by="project", deadline="120s", undo="stop_capture")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="stop_capture")
     def start_capture(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,
@@ -242,13 +245,12 @@ class Gns3(Service):
         if link.capturing:
             message = f"{cabling.describe(link)} is captured already"
             return Change(changed=False, message=message, before=before, after=before)
-        about_to_change(before)
         now = cabling.capture(link, file or "", data_link_type)
         message = f"{cabling.describe(link)} is captured to {now.capture_file_name}"
         after = {"capturing": True, "file": now.capture_file_name}
         return Change(changed=True, message=message, before=before, after=after)
 
-    @action(serialize_by="project", deadline="120s")
+    @action(looks_first=True, serialize_by="project", deadline="120s")
     def stop_capture(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """End the capture of a link; the file stays."""
         cabling = Cabling(client, projects.opened(client, project))
@@ -261,7 +263,7 @@ class Gns3(Service):
         message = f"{cabling.describe(link)} is captured no more"
         return Change(changed=True, message=message, before=before, after={"capturing": False})
 
-    @action(serialize_by="project", deadline="1800s", undo="delete_made")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="delete_made")
     def create_snapshot(self, client: Gns3Client, project: Reference, snapshot: Name) -> Change:
         """Keep the state of a project whose nodes are stopped."""
         where = projects.opened(client, project)
@@ -271,7 +273,9 @@ class Gns3(Service):
         after = {"exists": True} | ids
         return Change(changed=new, message=message, before={"exists": not new}, after=after)
 
-    @action(serialize_by="project", deadline="1800s", confirm=True, idempotent=False)  # what was changed since is lost
+    @action(
+        looks_first=True, serialize_by="project", deadline="1800s", confirm=True, idempotent=False
+    )  # what was changed since is lost
     def restore_snapshot(self, client: Gns3Client, project: Reference, snapshot: Reference) -> Change:
         """Put a project back to a snapshot: what was changed since is lost."""
         where = projects.opened(client, project)
@@ -285,7 +289,7 @@ class Gns3(Service):
             after={"nodes": after.nodes, "links": after.links},
         )
 
-    @action(serialize_by="project", deadline="600s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="600s", confirm=True)
     def delete_made(self, client: Gns3Client, project: Reference, after: Made) -> Change:
         """Delete what a create action made, by what that told as `after`: not another one of the same name."""
         what = made.delete(client, after)
@@ -294,7 +298,7 @@ class Gns3(Service):
             return Change(changed=False, message=message, before={"exists": False}, after={"exists": False})
         return Change(changed=True, message=f"{what} deleted", before={"exists": True}, after={"exists": False})
 
-    @action(serialize_by="project", deadline="3600s")
+    @action(looks_first=True, serialize_by="project", deadline="3600s")
     def build_topology(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,

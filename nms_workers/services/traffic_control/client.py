@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from nms_workers.services.traffic_control import kernel, results, tables
 from nms_workers.services.traffic_control.change import bring
-from nms_workers.services.traffic_control.look import INGRESS_PARENT, handle_text, look, match_of_filter
+from nms_workers.services.traffic_control.look import INGRESS_PARENT, Found, handle_text, look, match_of_filter
 from nms_workers.services.traffic_control.tables import Row
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 from nms_workers.services.traffic_control.tree import Part
@@ -77,13 +77,9 @@ class TrafficControlClient:
         """
         return self.ask(lambda socket: bring(socket, name, wanted))
 
-    def get_part(self, name: str, like: Part) -> Part:
-        """The parts of an interface that `like` names, as they are."""
-        return self.ask(lambda socket: look(socket, name).part(like))
-
-    def nothing(self, name: str) -> Part:
-        """A part that names all that is ours at an interface as not there: `apply` clears it by this."""
-        return self.ask(lambda socket: look(socket, name).nothing())
+    def look(self, name: str) -> Found:
+        """What is there at an interface, ours and others'. `apply` of `found.nothing()` clears all that is ours."""
+        return self.ask(lambda socket: look(socket, name))
 
     def links(self, socket: kernel.Socket, name: str = "") -> list[Row]:
         """Interfaces that the target's patterns name: all, or the one of this name.

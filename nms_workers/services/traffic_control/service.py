@@ -67,7 +67,7 @@ class TrafficControl(Service):
                 labels = {"interface": row.interface, "parent": parent, "filter": number, "kind": kind}
                 yield from fields.samples("action", kind, values, labels)
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def shape(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
@@ -98,7 +98,7 @@ class TrafficControl(Service):
         wanted = Part(shapes=(Shape(match=match, limits=limits),))
         return _change(client, interface, f"{match} has {limits.rate} bit/s", wanted)
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def set_default_class(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
@@ -113,7 +113,7 @@ class TrafficControl(Service):
         limits = _made(Limits, rate=rate, ceil=ceil, burst=burst, priority=priority)
         return _change(client, interface, f"the rest has {limits.rate} bit/s", Part(default_class=limits))
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def police(
         self,
         client: TrafficControlClient,
@@ -126,7 +126,7 @@ class TrafficControl(Service):
         policer = _made(Policer, rate=rate, burst=burst, queue=queue)
         return _change(client, interface, f"receives {policer.rate} bit/s", Part(ingress=policer))
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def emulate(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
@@ -142,12 +142,12 @@ class TrafficControl(Service):
         wanted = _made(Emulation, delay=delay, jitter=jitter, loss=loss, duplicate=duplicate, reorder=reorder)
         return _change(client, interface, "sends as over a worse line", Part(emulation=wanted))
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", confirm=True, deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, confirm=True, deadline="30s")
     def clear(self, client: TrafficControlClient, interface: InterfaceToChange) -> Change:
         """Take away all shapes, limits and emulation that were set here; what others set up stays."""
-        return _change(client, interface, "has nothing of ours any more", client.nothing(interface))
+        return _change(client, interface, "has nothing of ours any more", client.look(interface).nothing())
 
-    @action(undo="restore", runs_at="edge", serialize_by="interface", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def restore(self, client: TrafficControlClient, interface: InterfaceToChange, before: Part) -> Change:
         """Bring back what an action kept as `before`; what it did not touch stays as it is now."""
         return _change(client, interface, "is as it was before", before)
@@ -168,9 +168,9 @@ def _made(kind: type[Any], **values: object) -> Any:
 
 
 def _change(client: TrafficControlClient, name: str, done: str, wanted: Part) -> Change:
-    found = client.get_part(name, wanted)
-    if found != wanted:
-        about_to_change(found.as_json())
+    found = client.look(name)
+    if found.part(wanted) != wanted or not found.settled:
+        about_to_change(found.part(wanted).as_json())
     before, after = client.apply(name, wanted)
     message = f"{name}: {done}" if before != after else f"{name} already was so: {done}"
     return Change(changed=before != after, message=message, before=before.as_json(), after=after.as_json())
