@@ -10,7 +10,7 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
-from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, create, program
+from tests.servers.sources import GNS3, POSTGRES, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "POSTGRES",
     "REDIS",
     "SERVERS",
+    "SURICATA",
     "Conf",
     "Fail2banServer",
     "Gns3Server",
