@@ -59,9 +59,7 @@ def written(targets: Mapping[str, Mapping[str, Any]]) -> str:
 @pytest.mark.timeout(300)
 def test_one_round_of_the_whole_stack(nms: Run, session_server: StartServer, tmp_path: Path) -> None:
     running = {name: session_server(name, "stack") for name in REAL}
-    targets = {
-        name: {"service": name.rpartition("-")[0] or name, **settings_of(one)} for name, one in running.items()
-    }
+    targets = {name: {"service": name.rpartition("-")[0] or name, **settings_of(one)} for name, one in running.items()}
     (tmp_path / "nms.toml").write_text(written(targets))
     password = running["haproxy"].password
     assert {one.password for one in running.values()} <= {password, ""}, "one password opens them all"
