@@ -10,8 +10,10 @@ from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, new_id
 from nms_workers.jobs.submit import write
 from nms_workers.jobs.wish import Wish, action_of
+from nms_workers.records import MAX_ATTRIBUTES, MAX_TEXT, Attributes
 from nms_workers.service import FollowUp
 from nms_workers.settings import Settings
+from nms_workers.store.inventory import as_json
 from nms_workers.store.schema import jobs
 
 MOST = 20  # follow-ups of one job
@@ -31,7 +33,10 @@ def write_all(connection: Connection, settings: Settings, parent: Job, wanted: S
         wish = as_wish(one, parent.requested_by, f"follows from {parent.service} {parent.action}, job {parent.id}")
         try:
             wish = _of_parent(wish, parent, number)
-            write(connection, settings, wish, new_id(), caused_by=parent.id, evidence=one.evidence)
+            job = write(connection, settings, wish, new_id(), caused_by=parent.id, evidence=_bounded(one.evidence))
+            if job.caused_by != parent.id:
+                why = f"job {job.id} had its idempotency key, and is the same"
+                tell(connection, parent.id, "followed by", parent.requested_by, why)
         except NmsError as exc:  # no such service, action or target; arguments that do not fit
             what = f"{one.service} {one.action} on {one.target}"
             tell(connection, parent.id, "not followed", parent.requested_by, f"{what}: {exc}")
@@ -49,6 +54,12 @@ def _of_parent(wish: Wish, parent: Job, number: int) -> Wish:
     """The same key whenever the parent ends; and undone by the clock if that is."""
     undone = parent.undo_after if action_of(wish.service, wish.action).undo else None
     return replace(wish, idempotency_key=f"follow-up {number} of {parent.id}", undo_after=undone)
+
+
+def _bounded(evidence: Attributes) -> Attributes:
+    """What is too long is no reason to leave a follow-up undone: its beginning is kept."""
+    text = as_json(evidence)
+    return evidence if len(text) <= MAX_ATTRIBUTES else {"cut": text[:MAX_TEXT]}
 
 
 def _depth(connection: Connection, job: Job) -> int:

@@ -143,6 +143,26 @@ def test_odd_characters_do_not_hurt_the_end_of_the_parent(engine: Engine, desk: 
     assert told(engine, parent)[-1][0] == "not followed"
 
 
+def test_long_evidence_is_cut_and_a_key_that_is_taken_is_told(engine: Engine, desk: Desk, client_of: ClientOf) -> None:
+    parent = run(desk, submit(desk, report()), "host:1", client_of)
+    keys = [f"follow-up {number} of {parent.id}" for number in (2, 3)]
+    same, other = (
+        submit(desk, Wish("fence", "ban", "gate", {"address": address}, "mallory", idempotency_key=key))
+        for address, key in zip((OTHER, FREE), keys, strict=True)
+    )
+    long = FollowUp("fence", "ban", "gate", {"address": FREE}, {"payload": "x" * 300_000})
+    taken = FollowUp("fence", "ban", "gate", {"address": OTHER})
+    with engine.begin() as connection:
+        write_all(connection, desk.settings, parent, [long, taken, taken])
+    (only,) = caused_by(engine, parent.id)
+    assert only.evidence is not None
+    assert only.evidence["cut"].startswith('{"payload":"xxx')
+    assert len(only.evidence["cut"]) < 20_000
+    lines = told(engine, parent)
+    assert ("followed by", f"job {same.id} had its idempotency key, and is the same") in lines
+    assert f"names another job, {other.id}" in lines[-1][1]
+
+
 def test_what_fails_asks_for_nothing(engine: Engine, desk: Desk, published: Published, client_of: ClientOf) -> None:
     def gone(_: Job) -> Client:
         raise PermissionError
