@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 import nms_workers.services
 from nms_workers.fleet.clients import Clients
@@ -27,6 +29,7 @@ from nms_workers.jobs.sweep import sweep
 from nms_workers.jobs.wish import Wish
 from nms_workers.service import Client, FollowUp, services
 from nms_workers.settings import Settings, TargetConfig
+from tests.conftest import StartServer
 from tests.jobs.conftest import ClientOf, Published, age
 from tests.servers import Server
 
@@ -362,3 +365,26 @@ def test_what_is_there_cannot_be_kept_while_another_worker_has_the_job(
     run(desk, job, "host:1", overtaken)
     assert get(engine, job.id).state == "queued"
     assert not book.exists(), "nothing was changed"
+
+
+def test_nothing_is_changed_while_what_is_there_cannot_be_kept(  # noqa: PLR0917 - fixtures
+    engine: Engine, desk: Desk, client_of: ClientOf, book: Path, session_server: StartServer, database_url: str
+) -> None:
+    """PostgreSQL goes away after the claim and before the change: the job is done when it is back, and only then."""
+    job = submit(desk, Wish("fence", "lower", "gate", {"by": 3}, "ada"))
+    name = database_url.rpartition("/")[2]
+    with psycopg.connect(session_server("postgresql-18").url, autocommit=True) as admin:
+
+        def away(claimed: Job) -> Client:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            return client_of(claimed)
+
+        with pytest.raises(OperationalError):
+            run(desk, job, "host:1", away)
+        assert not book.exists(), "nothing was changed"
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    age(engine, 600)
+    sweep(desk)
+    assert run(desk, job, "host:2", client_of).state == "succeeded"
+    assert book.read_text() == "level 7\n"
