@@ -28,22 +28,21 @@ REAL = (
 
 def settings_of(server: Server) -> dict[str, Any]:
     """A target of its service, as a person would write it down."""
-    login = {"username": server.user, "password": "env:STACK_PASSWORD"}
-    match server:
-        case PostgresServer():
-            return {"host": server.host, "port": server.port, "user": server.user, "password": login["password"]}
-        case RedisServer():
-            return {"host": server.host, "port": server.port, "password": login["password"]}
-        case Fail2banServer():
-            return {"socket": str(server.socket)}
-        case SuricataServer():
-            return {"socket": str(server.socket), "eve_file": str(server.eve), "config": str(server.config)}
-        case Gns3Server():
-            return {"url": server.url, **login}
-        case HaproxyServer():
-            return {"url": server.url, "socket": str(server.socket), **login}
-        case _:
-            return {"url": server.url}
+    login: dict[str, Any] = {"username": server.user, "password": "env:STACK_PASSWORD"}
+    settings: dict[str, Any] = {"url": server.url}
+    if isinstance(server, PostgresServer | RedisServer):
+        settings = {"host": server.host, "port": server.port, "password": login["password"]}
+    if isinstance(server, PostgresServer):
+        settings |= {"user": server.user}
+    elif isinstance(server, Fail2banServer):
+        settings = {"socket": str(server.socket)}
+    elif isinstance(server, SuricataServer):
+        settings = {"socket": str(server.socket), "eve_file": str(server.eve), "config": str(server.config)}
+    elif isinstance(server, Gns3Server):
+        settings |= login
+    elif isinstance(server, HaproxyServer):
+        settings |= {"socket": str(server.socket), **login}
+    return settings
 
 
 def written(targets: Mapping[str, Mapping[str, Any]]) -> str:

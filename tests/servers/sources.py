@@ -13,7 +13,10 @@ from pathlib import Path
 from tests.servers.debian import unpack
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
+from tests.servers.haproxy import HaproxyServer
+from tests.servers.netdata import NetdataServer
 from tests.servers.postgresql import PostgresServer
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
@@ -54,13 +57,20 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "netdata": Source(NetdataServer, "/usr/sbin/netdata", install="apt-get install netdata"),
+    "haproxy": Source(HaproxyServer, "/usr/sbin/haproxy", install="apt-get install haproxy"),
+    "haproxy-3": Source(HaproxyServer, "usr/sbin/haproxy", debian="trixie haproxy"),
     "suricata-8": Source(SuricataServer, "usr/bin/suricata", debian="trixie-backports suricata"),
+    "prometheus": Source(PrometheusServer, "/usr/bin/prometheus", install="apt-get install prometheus"),
+    "prometheus-3": Source(PrometheusServer, "usr/bin/prometheus", debian="sid prometheus"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)
 SURICATA = tuple(name for name, source in SERVERS.items() if source.server is SuricataServer)
+HAPROXY = tuple(name for name, source in SERVERS.items() if source.server is HaproxyServer)
+PROMETHEUS = tuple(name for name, source in SERVERS.items() if source.server is PrometheusServer)
 GNS3 = tuple(name for name, source in SERVERS.items() if source.server is Gns3Server)
 
 
