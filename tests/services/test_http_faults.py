@@ -22,6 +22,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 # the first poll of each is run; settings beside the url
 SERVICES: dict[str, dict[str, Any]] = {
+    "elasticsearch": {"token": "env:TEST_SECRET"},
     "grafana": {"token": "env:TEST_SECRET"},
     "haproxy": {"username": "nms", "password": "env:TEST_SECRET"},
     "kibana": {"token": "env:TEST_SECRET"},
