@@ -241,8 +241,7 @@ class Suricata(Service):
         alert = client.find_alert(sid=sid, source=source, flow_id=flow_id, within=within)
         wanted = block.ban(alert, fail2ban, jail, seconds)
         what = f"{jail} of {fail2ban} {'would be' if dry_run else 'is'} asked to ban {wanted.arguments['address']}"
-        follow_ups = () if dry_run else (wanted,)
-        return Change(True, what, {"alert": wanted.evidence}, {"ban": wanted.arguments}, follow_ups)
+        return Change(True, what, {"alert": wanted.evidence}, {"ban": wanted.arguments}, (wanted,))
 
 
 _INTERFACE = {"pkts": "packets", "drop": "drops", "bypassed": "bypassed", "invalid-checksums": "invalid_checksums"}

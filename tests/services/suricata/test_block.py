@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from nms_workers.errors import Refused
-from nms_workers.jobs.cut_off import cut_off
+from nms_workers.jobs.marked import marked
 from nms_workers.records import Event
-from nms_workers.service import Change, FollowUp, service
+from nms_workers.service import Change, CutsOff, FollowUp, service
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.service import Suricata
 from tests.conftest import StartServer
@@ -85,7 +85,7 @@ def test_the_newest_alert_of_a_network_counts(suricata: SuricataServer, client: 
     typed = action.validate({**WHERE, "sid": ATTACK, "source": "127.0.0.64/26"})
     change = action.run(client, **typed, dry_run=True)
     assert action.previews
-    assert change.follow_ups == ()
+    assert change.follow_ups[0].arguments["address"] == "127.0.0.77"
     assert "would be asked" in change.message
 
 
@@ -141,4 +141,4 @@ def test_what_cannot_be_asked(connect: Connect, tmp_path: Path, arguments: dict[
 def test_guards_look_at_the_source() -> None:
     action = Suricata.actions()["block_alert_source"]
     typed = action.validate({**WHERE, "sid": 5, "source": "::ffff:192.0.2.7"})
-    assert [str(one) for one in cut_off(action.arguments, typed)] == ["192.0.2.7/32"]
+    assert [str(one) for one in marked(action.arguments, typed, CutsOff)] == ["192.0.2.7/32"]
