@@ -25,7 +25,7 @@ _UPTIME = "1.3.6.1.2.1.1.3.0"
 _TRAP_OID = "1.3.6.1.6.3.1.1.4.1.0"
 _GENERIC = "1.3.6.1.6.3.1.1.5"
 _V1_ENTERPRISE_SPECIFIC = 6
-_MAX_NUMBER = {INTEGER: 4, COUNTER: 5, GAUGE: 5, TICKS: 5, COUNTER64: 9}  # bytes; one more than bits where unsigned
+_MAX_NUMBER = {INTEGER: 5, COUNTER: 5, GAUGE: 5, TICKS: 5, COUNTER64: 9}  # bytes: one more than bits, for a sign
 
 Varbind = tuple[str, int, bytes]  # object identifier, tag, contents
 
@@ -202,7 +202,10 @@ def _number(data: bytes, start: int, stop: int, tag: int) -> int:
     if not 0 < stop - start <= _MAX_NUMBER[tag]:
         raise ParseError("a number without bytes, or with too many")
     if tag == INTEGER:
-        return int.from_bytes(data[start:stop], signed=True)
+        value = int.from_bytes(data[start:stop], signed=True)
+        if not -(1 << 31) <= value < 1 << 31:
+            raise ParseError("a number of more than 32 bits")
+        return value
     if stop - start == _MAX_NUMBER[tag] and data[start]:
         raise ParseError("a number of more bits than its type has")
     return int.from_bytes(data[start:stop])

@@ -31,21 +31,20 @@ class Complaints:
         else:
             self._others += 1
 
-    def tell(self) -> None:
-        """Log what came together, if it is time."""
-        if time.monotonic() < self._next:
+    def tell(self, *, last: bool = False) -> None:
+        """Log what came together, if it is time, or if there will be no later time."""
+        if time.monotonic() < self._next and not last:
             return
-        self._next = time.monotonic() + EVERY_SECONDS
         metrics.UNKNOWN.set(len({address for address, why in self._counts if why == UNKNOWN}))
         if not self._counts:
             return
-        lines = [
-            f"{count} from {ipaddress.ip_address(one)}: {why}" for (one, why), count in self._counts.most_common(NAMED)
-        ]
-        left = self._others + sum(self._counts.values()) - sum(count for _, count in self._counts.most_common(NAMED))
+        named = self._counts.most_common(NAMED)
+        lines = [f"{count} from {ipaddress.ip_address(sender)}: {why}" for (sender, why), count in named]
+        left = self._others + self._counts.total() - sum(count for _, count in named)
         log.warning("traps not taken: %s%s", "; ".join(lines), f"; and {left} more" if left else "")
         self._counts.clear()
         self._others = 0
+        self._next = time.monotonic() + EVERY_SECONDS
 
 
 UNKNOWN = "it is the address of no SNMP target (traps.sources can name it)"

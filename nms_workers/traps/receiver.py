@@ -72,7 +72,7 @@ class Receiver:
     @property
     def tallies(self) -> dict[Outcome, int]:
         """Datagrams by what became of them."""
-        return dict(self._tallies.total)
+        return {outcome: count for outcome, count in self._tallies.total.copy().items() if count}
 
     @property
     def engine_id(self) -> str:
@@ -214,6 +214,7 @@ class Receiver:
         if not self._keeper.close(CLOSE_SECONDS):
             log.error("the last traps could not be kept in %g s", CLOSE_SECONDS)
         self._publish()
+        self._complaints.tell(last=True)
         for one in self.sockets:
             one.close()
         os.close(self._wake)

@@ -36,6 +36,14 @@ KEYS = {
 _NET_SNMP = {"md5": "MD5", "sha1": "SHA", **{f"sha{bits}": f"SHA-{bits}" for bits in (224, 256, 384, 512)}}
 _NET_SNMP |= {"des": "DES", "aes128": "AES"}
 
+V1 = ("-v1", "-c", "secret-community")
+V2C = ("-v2c", "-c", "secret-community")
+COLD_START = "1.3.6.1.6.3.1.1.5.1"
+LINK_DOWN = "1.3.6.1.6.3.1.1.5.3"
+LINK_UP = "1.3.6.1.6.3.1.1.5.4"
+INDEX_7 = ("1.3.6.1.2.1.2.2.1.1.7", "i", "7")
+DESCRIPTION = "1.3.6.1.2.1.1.1.0"
+
 Row = dict[str, Any]
 
 
@@ -87,6 +95,7 @@ Receive = Callable[..., Receiving]
 def receive(engine: Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receive]:
     """`receive(hosts={"name": "address"}, **settings)`: a receiver on loopback; of `router`, 127.0.0.1, by default."""
     monkeypatch.setenv("TEST_COMMUNITY", "secret-community")
+    monkeypatch.setenv("TEST_PUBLIC", "public")
     monkeypatch.setenv("TEST_PASS", PASSWORD)
     started: list[Receiving] = []
 
@@ -123,18 +132,15 @@ Send = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def send(tmp_path: Path) -> Send:
-    """`send(port, "-v2c", ..., command="snmptrap", check=True)`: run one of Net-SNMP's commands."""
+    """`send(port, options, *rest, command="snmptrap", check=True)`: run one of Net-SNMP's commands."""
 
     def run(
-        port: int, *arguments: str, command: str = "snmptrap", check: bool = True, before: Sequence[str] = ()
+        port: int, options: Sequence[str], *rest: str, command: str = "snmptrap", check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        options = [one for one in arguments if one.startswith("-")]
-        first = max((index for index, one in enumerate(arguments) if one in options), default=-1) + 2
-        words = [*before, *arguments[:first], f"127.0.0.1:{port}", *arguments[first:]]
         home = tmp_path / "net-snmp"
         home.mkdir(exist_ok=True)
         done = subprocess.run(
-            [which(command, "snmp"), *words],
+            [which(command, "snmp"), *options, f"127.0.0.1:{port}", *rest],
             env={"PATH": os.environ["PATH"], "MIBS": "", "SNMP_PERSISTENT_DIR": str(home), "SNMPCONFPATH": str(home)},
             capture_output=True,
             text=True,
@@ -145,11 +151,6 @@ def send(tmp_path: Path) -> Send:
         return done
 
     return run
-
-
-def v2c(trap: str, *variables: str, community: str = "secret-community") -> list[str]:
-    """The arguments of a trap of version 2c, without the place it goes to."""
-    return ["-v2c", "-c", community, "", trap, *variables]
 
 
 def v3_options(user: str, *, password: str = PASSWORD) -> list[str]:
