@@ -30,6 +30,7 @@ from nms_workers.traps.sources import Sources
 
 LINKS = 10  # of each device
 _COMMUNITY = b"bench"
+_UPTIME = 0x12345678  # a number that is found again in the bytes: each trap has one of its own
 _BURST_SECONDS = 0.002
 _COMPARED = 500  # decoded by pysnmp
 _START_SECONDS = 60.0
@@ -50,8 +51,8 @@ def run(url: str, *, traps: int = 200_000, rate: int = 20_000, devices: int = 10
         devices: that send them.
 
     Returns:
-        `received`, `told`, `counted` (the same was told in this window), `dropped` by the kernel, `received_per_second`,
-        `traps_per_cpu_second` of the receiver's whole process, `events` in the database, and
+        `received`, `told`, `counted` (the same was told in this window), `dropped` (by the kernel),
+        `received_per_second`, `traps_per_cpu_second` of the receiver's whole process, `events` in the database, and
         `pysnmp_decodes_per_cpu_second`, which is decoding alone.
 
     Raises:
@@ -69,7 +70,7 @@ def run(url: str, *, traps: int = 200_000, rate: int = 20_000, devices: int = 10
         context = multiprocessing.get_context("spawn")
         begin = context.Event()
         port = receiver.sockets[0].port
-        sender = context.Process(target=_send, args=(begin, port, datagrams, traps, rate, devices), daemon=True)
+        sender = context.Process(target=_send, args=(begin, port, datagrams, (traps, rate, devices)), daemon=True)
         sender.start()
         receiving.start()
         cpu, wall = time.process_time(), time.perf_counter()
@@ -102,7 +103,7 @@ def _trap(link: int) -> bytes:
     pdu = v2c.SNMPv2TrapPDU()
     v2c.apiPDU.set_defaults(pdu)
     variables = [
-        ((1, 3, 6, 1, 2, 1, 1, 3, 0), v2c.TimeTicks(123_456)),
+        ((1, 3, 6, 1, 2, 1, 1, 3, 0), v2c.TimeTicks(_UPTIME)),
         ((1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0), v2c.ObjectIdentifier((1, 3, 6, 1, 6, 3, 1, 1, 5, 3))),
         *(((1, 3, 6, 1, 2, 1, 2, 2, 1, column, link), v2c.Integer32(2)) for column in (1, 7, 8)),
     ]
@@ -130,20 +131,25 @@ def _address(number: int) -> str:
     return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
-def _send(begin: "threading.Event", port: int, datagrams: Sequence[bytes], traps: int, rate: int, devices: int) -> None:
-    """The process of the sender: in bursts, each so late that the rate is kept."""
+def _send(begin: "threading.Event", port: int, datagrams: Sequence[bytes], numbers: tuple[int, int, int]) -> None:
+    """The process of the sender: in bursts, each so late that the rate is kept. `numbers` are of `run`."""
+    traps, rate, devices = numbers
     wires = []
     for number in range(devices):
         wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         wire.bind((_address(number), 0))
         wire.connect(("127.0.0.1", port))
         wires.append(wire)
+    places = [datagram.index(_UPTIME.to_bytes(4)) for datagram in datagrams]
+    made = [bytearray(datagram) for datagram in datagrams]
     begin.wait(_START_SECONDS)
     began, sent = time.perf_counter(), 0
     while sent < traps:
         due = min(traps, int((time.perf_counter() - began) * rate))
         for number in range(sent, due):
-            wires[number % devices].send(datagrams[number // devices % len(datagrams)])
+            which = number // devices % len(made)
+            made[which][places[which] : places[which] + 4] = (_UPTIME + number).to_bytes(4)
+            wires[number % devices].send(made[which])
         sent = max(sent, due)
         time.sleep(_BURST_SECONDS)
     for wire in wires:

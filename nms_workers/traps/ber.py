@@ -15,6 +15,7 @@ from typing import NamedTuple
 from nms_workers.errors import ParseError
 
 MAX_VARBINDS = 256
+_REMEMBERED_BYTES = 512
 MAX_SUBIDENTIFIERS = 128  # RFC 2578 section 3.5
 
 INTEGER, OCTETS, NULL, OBJECT_IDENTIFIER, SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x30
@@ -64,21 +65,8 @@ class Envelope(NamedTuple):
     user: bytes
 
 
-def version_of(data: bytes) -> int:
-    """The version a message says it has: 0, 1 or 3.
-
-    Raises:
-        ParseError: it is no SNMP message.
-    """
-    at, end = _enter(data, 0, len(data), SEQUENCE)
-    start, stop = _enter(data, at, end, INTEGER)
-    if stop - start != 1 or data[start] not in (0, 1, 3):
-        raise ParseError("a message of an SNMP version that does not exist")
-    return data[start]
-
-
-def read(data: bytes) -> Message:
-    """A notification of version 1 or 2c.
+def read(data: bytes) -> Message | None:
+    """A notification of version 1 or 2c; None: the message is of version 3, whose outside `read_envelope` reads.
 
     Raises:
         ParseError: it is no such thing; the message says why, in words that hold nothing of the datagram.
@@ -86,9 +74,11 @@ def read(data: bytes) -> Message:
     try:
         at, end = _enter(data, 0, len(data), SEQUENCE)
         start, at = _enter(data, at, end, INTEGER)
-        if at - start != 1 or data[start] > 1:
+        if at - start != 1 or data[start] not in (0, 1, 3):
             raise ParseError("a message of an SNMP version that does not exist")
         version = data[start]
+        if version == 3:
+            return None
         start, at = _enter(data, at, end, OCTETS)
         return read_pdu(data, at, end, version, data[start:at])
     except IndexError:
@@ -112,11 +102,13 @@ def read_pdu(data: bytes, at: int, end: int, version: int, community: bytes) -> 
     for _ in range(3):  # request-id, and two fields that a notification leaves at 0
         start, at = _enter(data, at, end, INTEGER)
         _number(data, start, at, INTEGER)
-    varbinds = _varbinds(data, at, end)
-    if len(varbinds) < 2 or varbinds[0][:2] != (_UPTIME, TICKS) or varbinds[1][:2] != (_TRAP_OID, OBJECT_IDENTIFIER):
+    at = _list(data, at, end)
+    _, rest = _enter(data, at, end, SEQUENCE)
+    uptime, others = _read_variables(data[at:rest]), _variables(data[rest:end])
+    if not others or uptime[0][:2] != (_UPTIME, TICKS) or others[0][:2] != (_TRAP_OID, OBJECT_IDENTIFIER):
         raise ParseError("the notification does not begin with sysUpTime and snmpTrapOID")
-    uptime = int.from_bytes(varbinds[0][2])
-    return Message(version, community, kind, oid_text(varbinds[1][2]), uptime, tuple(varbinds[2:]), b"", pdu_at)
+    hundredths = int.from_bytes(uptime[0][2])
+    return Message(version, community, kind, oid_text(others[0][2]), hundredths, others[1:], b"", pdu_at)
 
 
 def _trap_v1(data: bytes, at: int, end: int, community: bytes, pdu_at: int) -> Message:
@@ -136,31 +128,52 @@ def _trap_v1(data: bytes, at: int, end: int, community: bytes, pdu_at: int) -> M
         raise ParseError("generic-trap is from 0 to 6, and specific-trap not below 0")
     own = generic == _V1_ENTERPRISE_SPECIFIC
     trap = f"{enterprise}.0.{specific}" if own else f"{_GENERIC}.{generic + 1}"
-    return Message(0, community, TRAP_V1, trap, uptime, tuple(_varbinds(data, at, end)), agent, pdu_at)
+    return Message(0, community, TRAP_V1, trap, uptime, _variables(data[_list(data, at, end) : end]), agent, pdu_at)
 
 
-def _varbinds(data: bytes, at: int, end: int) -> list[Varbind]:
-    """The list at `at`, which must end at `end`. This is where the time goes: short lengths are read in place."""
+def _list(data: bytes, at: int, end: int) -> int:
+    """Where the first element of the list of variables begins; the list must end at `end`."""
     at, stop = _enter(data, at, end, SEQUENCE)
     if stop != end:
         raise ParseError("there is something behind the variables")
+    return at
+
+
+def _variables(contents: bytes) -> tuple[Varbind, ...]:
+    """The variables that these bytes are. What a storm says again and again is read once."""
+    return _known_variables(contents) if len(contents) <= _REMEMBERED_BYTES else _read_variables(contents)
+
+
+def _read_variables(data: bytes) -> tuple[Varbind, ...]:
+    """This is where the time goes: short lengths are read in place."""
+    at, end = 0, len(data)
     found: list[Varbind] = []
     while at < end:
-        at, stop = _enter(data, at, end, SEQUENCE)
+        if data[at] == SEQUENCE and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= end:
+            at, stop = at + 2, at + 2 + data[at + 1]
+        else:
+            at, stop = _enter(data, at, end, SEQUENCE)
         if data[at] == OBJECT_IDENTIFIER and data[at + 1] < 0x80 and at + 2 + data[at + 1] <= stop:
             start, at = at + 2, at + 2 + data[at + 1]
         else:
             start, at = _enter(data, at, stop, OBJECT_IDENTIFIER)
         name = oid_text(data[start:at])
         tag = data[at] if at < stop else 0
-        start, at = _enter(data, at, stop, tag)
+        if at + 2 <= stop and at + 2 + data[at + 1] == stop and stop - at < 0x82:
+            start, at = at + 2, stop
+        else:
+            start, at = _enter(data, at, stop, tag)
         if at != stop:
             raise ParseError("a variable has more than a name and a value")
-        _check_value(data, tag, start, at)
+        if tag != INTEGER or at - start != 1:  # most are
+            _check_value(data, tag, start, at)
         found.append((name, tag, data[start:at]))
         if len(found) > MAX_VARBINDS:
             raise ParseError(f"a notification with more than {MAX_VARBINDS} variables")
-    return found
+    return tuple(found)
+
+
+_known_variables = lru_cache(maxsize=4096)(_read_variables)
 
 
 def _enter(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from nms_workers.errors import ConfigError, NmsError, ParseError
+from nms_workers.fleet.inventory import Target
 from nms_workers.records import Event
 from nms_workers.settings import Traps
 from nms_workers.traps import ber, metrics
@@ -125,17 +126,18 @@ class Receiver:
         """What became of it; None: that is not known before it is checked."""
         data, address = datagram.data, datagram.address
         try:
-            if ber.version_of(data) == 3:
-                return self._version_3(datagram)
             message = ber.read(data)
         except ParseError as exc:
             self._complaints.add(address, str(exc))
             return "malformed"
+        if message is None:
+            return self._version_3(datagram)
         target = self._sources.target_of(address, message)
         if not self._sources.believes(target, message.community):
             self._complaints.add(address, "a wrong community")
             return "wrong_community"
-        return self._take(datagram, message, ber.answer_to(data, message) if message.kind == ber.INFORM else b"", now)
+        answer = ber.answer_to(data, message) if message.kind == ber.INFORM else b""
+        return self._take(datagram, target, message, answer, now)
 
     def _version_3(self, datagram: Datagram) -> Outcome | None:
         if self._checking is None:
@@ -146,7 +148,8 @@ class Receiver:
     def _take_checked(self) -> None:
         for datagram, checked in self._checking.done() if self._checking else ():
             if checked.message is not None:
-                outcome = self._take(datagram, checked.message, checked.answer, time.time())
+                target = self._sources.target_of(datagram.address, checked.message)
+                outcome = self._take(datagram, target, checked.message, checked.answer, time.time())
             elif checked.answer:
                 outcome = "answered"
                 _answer(datagram, checked.answer)
@@ -155,9 +158,10 @@ class Receiver:
                 self._complaints.add(datagram.address, f"version 3: {checked.why}")
             self._tallies.total[outcome] += 1
 
-    def _take(self, datagram: Datagram, message: ber.Message, answer: bytes, now: float) -> Outcome:
+    def _take(
+        self, datagram: Datagram, target: Target | None, message: ber.Message, answer: bytes, now: float
+    ) -> Outcome:
         """Hand it on. It is acknowledged once it is safe, or counted, or told before; what is of nobody never is."""
-        target = self._sources.target_of(datagram.address, message)
         if target is None:
             self._complaints.add(datagram.address, UNKNOWN)
             return "unknown_source"

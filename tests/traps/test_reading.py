@@ -11,6 +11,7 @@ from pyasn1.codec.ber import decoder, encoder
 from pyasn1.error import PyAsn1Error
 from pysnmp.error import PySnmpError
 from pysnmp.proto.api import v1, v2c
+from pysnmp.proto.api.verdec import decode_message_version
 
 from nms_workers.errors import ParseError
 from nms_workers.traps import ber
@@ -69,13 +70,18 @@ def traps_of_version_1(draw: st.DrawFn) -> bytes:
     return _message(v1, draw(st.binary(max_size=40)), pdu)
 
 
+def as_version(data: bytes) -> int:
+    """The version a message says it has, by pysnmp."""
+    return int(decode_message_version(data))
+
+
 def as_pysnmp_reads(data: bytes) -> tuple[Any, ...]:
     """Community, uptime, notification and variables as text, by pysnmp.
 
     Raises:
         PyAsn1Error, PySnmpError: it does not read it.
     """
-    api = v1 if ber.version_of(data) == 0 else v2c
+    api = v1 if as_version(data) == 0 else v2c
     message, rest = decoder.decode(data, asn1Spec=api.Message())
     if rest:
         raise PySnmpError("something is behind the message")
@@ -107,6 +113,7 @@ def _value(value: Any) -> Any:
 def as_we_read(data: bytes) -> tuple[Any, ...]:
     """The same by our reader."""
     message = ber.read(data)
+    assert message is not None
     variables = [(name, written(tag, contents)) for name, tag, contents in message.varbinds]
     return message.community, message.uptime, message.trap, variables
 
@@ -127,6 +134,9 @@ def test_what_is_damaged_is_refused_or_read_the_same(data: bytes, damage: list[t
         ours = as_we_read(bytes(damaged))
     except ParseError:
         return
+    except AssertionError:  # the damage made it one of version 3
+        assert as_version(bytes(damaged)) == 3
+        return
     with suppress(PyAsn1Error, PySnmpError):  # pysnmp refuses more, such as values beyond their range
         assert ours == as_pysnmp_reads(bytes(damaged))
 
@@ -138,7 +148,7 @@ def test_what_is_damaged_is_refused_or_read_the_same(data: bytes, damage: list[t
 @example(b"\x30\x84\xff\xff\xff\xff")
 @example(bytes.fromhex("3003020103"))
 def test_garbage_is_refused(data: bytes) -> None:
-    for read in (ber.read, ber.read_envelope, ber.version_of):
+    for read in (ber.read, ber.read_envelope):
         with suppress(ParseError):
             read(data)
 
@@ -153,9 +163,9 @@ def test_every_beginning_of_a_notification_is_refused(data: bytes) -> None:
 
 def test_too_many_variables_are_refused() -> None:
     pdu = v2c.SNMPv2TrapPDU()
-    v2c.apiPDU.set_defaults(pdu)
+    v2c.apiTrapPDU.set_defaults(pdu)
     many = [((1, 3, 6, 1), v2c.Integer32(1))] * (ber.MAX_VARBINDS + 1)
-    v2c.apiPDU.set_varbinds(pdu, many)
+    v2c.apiPDU.set_varbinds(pdu, v2c.apiPDU.get_varbinds(pdu)[:1] + many)
 
     with pytest.raises(ParseError, match="more than 256 variables"):
         ber.read(_message(v2c, b"public", pdu))
