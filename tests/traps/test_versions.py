@@ -1,10 +1,16 @@
 """Notifications of every version and kind of key, sent by Net-SNMP's own commands."""
 
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from nms_workers.errors import ParseError
+from nms_workers.settings import Traps
+from nms_workers.traps.usm import Usm
 from tests.conftest import StartServer
+from tests.servers.server import PASSWORD
 from tests.traps.conftest import (
     COLD_START,
     DESCRIPTION,
@@ -230,3 +236,26 @@ def test_snmpd_tells_of_a_wrong_community_by_itself(receive: Receive, start_serv
     assert asked.returncode != 0
     receiving.wait(told=2)
     assert {one["kind"] for one in receiving.events()} >= {"coldStart", "authenticationFailure"}
+
+
+def test_no_byte_of_a_message_of_version_3_may_be_changed(
+    send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_PASS", PASSWORD)
+    usm = Usm(Traps.model_validate({"users": users("sha1aes")}).users, tmp_path / "engine-of-ours")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        wire.bind(("127.0.0.1", 0))
+        wire.settimeout(20)
+        options = [*v3_options("sha1aes"), "-e", f"0x{ENGINE_ID}"]
+        send(wire.getsockname()[1], options, "", COLD_START)
+        data = wire.recv(65_535)
+
+    taken = []
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ 0x01]) + data[place + 1 :]
+        with suppress(ParseError):
+            if usm.check(changed).message is not None:
+                taken.append(place)
+
+    assert taken == []
+    assert usm.check(data).message is not None
