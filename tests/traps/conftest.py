@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from nms_workers.fleet.inventory import Target
+from nms_workers.fleet.inventory import Inventory, Target
 from nms_workers.settings import Traps
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
 from nms_workers.traps.keeping import Keeper
 from nms_workers.traps.metrics import Outcome
 from nms_workers.traps.receiver import Receiver
-from nms_workers.traps.sources import sources
+from nms_workers.traps.sources import Sources, sources
 from tests.fleet.stores import database_url, engine, postgres_name, rows, wait_until
 from tests.servers.server import PASSWORD, which
 
@@ -55,6 +55,7 @@ class Receiving:
     thread: threading.Thread
     writer: Writer
     engine: Engine
+    targets: list[Target]
 
     @property
     def port(self) -> int:
@@ -93,22 +94,30 @@ Receive = Callable[..., Receiving]
 
 @pytest.fixture
 def receive(engine: Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receive]:
-    """`receive(hosts={"name": "address"}, **settings)`: a receiver on loopback; of `router`, 127.0.0.1, by default."""
+    """`receive(hosts={"name": "address"}, **settings)`: a receiver on loopback; of `router`, 127.0.0.1, by default.
+
+    Args:
+        known: where it reads targets; default: they are always the hosts.
+    """
     monkeypatch.setenv("TEST_COMMUNITY", "secret-community")
     monkeypatch.setenv("TEST_PUBLIC", "public")
     monkeypatch.setenv("TEST_PASS", PASSWORD)
     started: list[Receiving] = []
 
-    def start(hosts: dict[str, str] | None = None, **settings: Any) -> Receiving:
+    def start(hosts: dict[str, str] | None = None, *, known: Inventory | None = None, **settings: Any) -> Receiving:
         given = {"listen": ("127.0.0.1:0",), "communities": ("env:TEST_COMMUNITY",), **settings}
         traps = Traps.model_validate(given)
         targets = [_target(engine, name, host) for name, host in (hosts or {"router": "127.0.0.1"}).items()]
         writer = Writer(Spool(tmp_path / f"spool{len(started)}"), database_url)
         writer.start()
-        receiver = Receiver(traps, lambda: sources(targets, traps), Keeper(writer, "test:1"), tmp_path / "traps")
+
+        def senders() -> Sources:
+            return sources(known.all().values() if known else targets, traps)
+
+        receiver = Receiver(traps, senders, Keeper(writer, "test:1"), tmp_path / "traps")
         thread = threading.Thread(target=receiver.run)
         thread.start()
-        started.append(Receiving(receiver, thread, writer, engine))
+        started.append(Receiving(receiver, thread, writer, engine, targets))
         return started[-1]
 
     yield start

@@ -17,10 +17,12 @@ from sqlalchemy import Engine
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.targets import sync
 from nms_workers.settings import Settings
+from nms_workers.traps import receiver
 from tests.cli.conftest import Fleet, Run, nms, program_env, start_up
+from tests.conftest import StartServer
 from tests.fleet.stores import red, redis_server, rows, wait_until
 from tests.servers import Server
-from tests.traps.conftest import COLD_START, INDEX_7, LINK_DOWN, V2C, Send
+from tests.traps.conftest import COLD_START, INDEX_7, LINK_DOWN, V2C, Receive, Send
 
 __all__ = ["nms", "program_env", "red", "redis_server", "start_up"]
 
@@ -130,3 +132,29 @@ def test_up_runs_it_where_settings_ask_for_it(
     wait_until(lambda: [one["kind"] for one in fleet.json("events")].count("coldStart") == 1, 60)
     fleet.process.send_signal(signal.SIGINT)
     assert fleet.process.wait(90) == 0
+
+
+def test_targets_are_read_again_and_stay_known_while_redis_is_away(
+    receive: Receive,
+    start_server: StartServer,
+    send: Send,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(receiver, "REFRESH_SECONDS", 0.1)
+    server = start_server("valkey-9")
+    with redis.Redis.from_url(server.url) as client:
+        inventory = Inventory(client)
+        inventory.publish([])
+        receiving = receive(known=inventory)
+        send(receiving.port, V2C, "", COLD_START)
+        receiving.wait(unknown_source=1)
+
+        inventory.publish(receiving.targets)
+        wait_until(lambda: receiving.receiver._sources.targets)
+        server.stop()
+        wait_until(lambda: "targets cannot be read" in caplog.text)
+        send(receiving.port, V2C, "", COLD_START)
+
+        receiving.wait(told=1)
+        receiving.stop()
