@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from ipaddress import IPv6Network
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -33,6 +33,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from nms_workers.errors import ConfigError
 from nms_workers.service import LONGEST, SHORTEST, TargetSettings, seconds, service, services
+from nms_workers.services.snmp.target import AuthProtocol, PrivProtocol, UserName
 from nms_workers.transport.secret import Secret
 
 
@@ -119,6 +120,94 @@ class Spool(Section):
 
     folder: Path | None = None
     max_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+
+
+def _listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
+        whole = bool(colon) and port.isascii() and port.isdecimal() and int(port) <= 65_535
+    except ValueError:
+        whole = False
+    if not whole or (address.version == 6) != host.startswith("["):
+        raise ValueError("write an address and a port: 0.0.0.0:1162 or [::]:1162")
+    return f"[{address}]:{int(port)}" if address.version == 6 else f"{address}:{int(port)}"
+
+
+def _own_address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("write an address") from None
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen)]
+EngineId = Annotated[str, Field(pattern=r"^([0-9a-f]{2}){5,32}$")]  # RFC 3411: 5 to 32 bytes
+
+
+class TrapUser(Section):
+    """A user of SNMP version 3 who sends notifications.
+
+    Args:
+        username, auth_protocol, auth_key, priv_protocol, priv_key: as of an SNMP target. What is sent at a lower level
+            of security than this is refused.
+        engine_ids: of the agents that send traps as this user, as hexadecimal digits; informs need none.
+    """
+
+    username: UserName
+    auth_protocol: AuthProtocol | None = None
+    auth_key: Secret | None = None
+    priv_protocol: PrivProtocol | None = None
+    priv_key: Secret | None = None
+    key_expansion: Literal["cisco", "blumenthal"] = "cisco"
+    engine_ids: Annotated[tuple[EngineId, ...], Field(max_length=10_000)] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.auth_protocol is None) != (self.auth_key is None):
+            raise ValueError("auth_protocol and auth_key belong together")
+        if (self.priv_protocol is None) != (self.priv_key is None):
+            raise ValueError("priv_protocol and priv_key belong together")
+        if self.priv_protocol and not self.auth_protocol:
+            raise ValueError("encryption needs authentication: set auth_protocol and auth_key")
+        return self
+
+
+class Traps(Section):
+    """SNMP traps and informs; `docs/traps.md` explains it.
+
+    Args:
+        listen: addresses and ports; none: nothing is received. Port 162 needs root.
+        share: let a second receiver listen at the same addresses (SO_REUSEPORT).
+        communities: believed from every target, beside the community of its own settings.
+        users: of version 3.
+        sources: further addresses of targets: address to the name of an SNMP target.
+        names: files that name further notifications, in the form of ours.
+        window: in which what a device says again is only counted.
+        events_per_window: different notifications of one device that are told in a window.
+        receive_buffer: bytes asked of the kernel for what waits to be read.
+        v3_per_second: messages of version 3 that are checked in a second; each costs milliseconds.
+        nice: how far the receiver stands back behind polls where both want the processor.
+    """
+
+    listen: Annotated[tuple[ListenAddress, ...], Field(max_length=16)] = ()
+    share: bool = False
+    communities: Annotated[tuple[Secret, ...], Field(max_length=1000)] = ()
+    users: Annotated[tuple[TrapUser, ...], Field(max_length=1000)] = ()
+    sources: Annotated[dict[Annotated[str, AfterValidator(_own_address)], Name], Field(max_length=100_000)] = {}
+    names: Annotated[tuple[Path, ...], Field(max_length=100)] = ()
+    window: Annotated[Duration, Field(le=86_400)] = 60.0
+    events_per_window: int = Field(default=100, ge=1, le=10_000)
+    receive_buffer: int = Field(default=16_777_216, ge=2304, le=1_073_741_824)
+    v3_per_second: int = Field(default=100, ge=1, le=10_000)
+    nice: int = Field(default=5, ge=0, le=19)
+
+    @model_validator(mode="after")
+    def _users_once(self) -> Self:
+        names = [user.username for user in self.users]
+        if len(set(names)) != len(names):
+            raise ValueError("a user is named twice: write one with all its engine_ids")
+        return self
 
 
 class Web(Section):
@@ -283,6 +372,7 @@ class Settings(BaseSettings):
     spool: Spool = Spool()
     web: Web = Web()
     guards: Guards = Guards()
+    traps: Traps = Traps()
     every: dict[str, Interval] = {}
     targets: list[TargetConfig] = []
 

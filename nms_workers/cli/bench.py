@@ -19,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     bench = typer.Typer(help="Measure what things cost here.", no_args_is_help=True)
     bench.command("store")(store)
     bench.command("actions")(actions)
+    bench.command("traps")(traps)
     app.add_typer(bench, name="bench")
 
 
@@ -67,6 +68,26 @@ def actions(
     from nms_workers.bench.actions import run
 
     found = run(at=at.value, actions=jobs, rate=rate, tell=lambda line: typer.echo(line, err=True))
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+def traps(
+    count: Annotated[int, typer.Option("--traps", min=1_000, max=10_000_000, help="How many.")] = 200_000,
+    rate: Annotated[int, typer.Option(min=100, max=1_000_000, help="Of them a second.")] = 20_000,
+    devices: Annotated[int, typer.Option(min=1, max=1_000, help="That send them.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send SNMP traps to a receiver with a history, and measure what they cost it.
+
+    Example: nms-workers bench traps --rate 40000 --json
+    """
+    from nms_workers.bench.traps import run
+
+    with _server("") as where:
+        found = run(where, traps=count, rate=rate, devices=devices)
     if json:
         as_json(found)
     else:

@@ -144,8 +144,13 @@ def _edge(settings: Settings) -> list[str]:
     return ["edge"] if any(target.worker == host_name() for target in settings.targets) else []
 
 
+def _traps(settings: Settings) -> list[str]:
+    """The receiver of traps, if the settings say where it listens."""
+    return ["traps"] if settings.traps.listen else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
-    command = {"beat": ["beat"], "flower": ["flower"]}.get(name, ["worker", name])
+    command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -201,7 +206,9 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     here = runtime()
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
-    supervisor.start(*_fleet(settings, "polls", "control", "actions", *_edge(settings), "beat", "flower"))
+    supervisor.start(
+        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *_traps(settings), "beat", "flower")
+    )
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")
     for target in list(targets)[:_QUIET_LINES]:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 Kind = Literal["integer", "unsigned", "counter", "counter64", "text", "hex", "oid", "address", "timeticks"]
 
 _START = 10.0  # seconds that pysnmp may take to make an engine, on a busy machine
-_AUTH = {
+AUTH = {
     "md5": "USM_AUTH_HMAC96_MD5",
     "sha1": "USM_AUTH_HMAC96_SHA",
     "sha224": "USM_AUTH_HMAC128_SHA224",
@@ -21,7 +21,7 @@ _AUTH = {
     "sha384": "USM_AUTH_HMAC256_SHA384",
     "sha512": "USM_AUTH_HMAC384_SHA512",
 }
-_PRIV = {
+PRIV = {
     ("des", "cisco"): "USM_PRIV_CBC56_DES",
     ("des", "blumenthal"): "USM_PRIV_CBC56_DES",
     ("aes128", "cisco"): "USM_PRIV_CFB128_AES",
@@ -179,8 +179,8 @@ def _who(hlapi: Any, target: SnmpTarget) -> Any:
         target.username,
         authKey=target.auth_key.reveal() if target.auth_key else None,
         privKey=target.priv_key.reveal() if target.priv_key else None,
-        authProtocol=getattr(hlapi, _AUTH[target.auth_protocol]) if target.auth_protocol else hlapi.USM_AUTH_NONE,
-        privProtocol=getattr(hlapi, _PRIV[target.priv_protocol, target.key_expansion])
+        authProtocol=getattr(hlapi, AUTH[target.auth_protocol]) if target.auth_protocol else hlapi.USM_AUTH_NONE,
+        privProtocol=getattr(hlapi, PRIV[target.priv_protocol, target.key_expansion])
         if target.priv_protocol
         else hlapi.USM_PRIV_NONE,
     )

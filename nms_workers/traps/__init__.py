@@ -1,0 +1,1 @@
+"""Traps and informs: received, told apart, deduplicated, kept as events."""

@@ -1,0 +1,1 @@
+"""Traps and informs, sent by Net-SNMP."""
