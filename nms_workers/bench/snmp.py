@@ -2,7 +2,7 @@
 
 CPU seconds are those of all processes of the worker, of PostgreSQL and of Redis, helpers like the WAL writer included;
 the agents and this process, which only asks and looks, are left out. A varbind counts once it is a value in the
-database: names, which are read along, count as nothing. What others do with the same agents is measured in the same run:
+database: names, which are read along, count as nothing. What others do with such agents is measured in the same run:
 pysnmp's bare bulk walk and Net-SNMP's `snmpbulkwalk`, where every varbind counts as soon as it is decoded.
 """
 
@@ -316,6 +316,8 @@ def _pysnmp(at: list[int]) -> float:
 
     async def walks() -> float:
         engine, varbinds, began = hlapi.SnmpEngine(), 0, time.process_time()
+        who, context = hlapi.CommunityData("public"), hlapi.ContextData()
+        bare = {"lookupMib": False, "lexicographicMode": False}
         try:
             for port in cycle(at):
                 where = await hlapi.UdpTransportTarget.create(("127.0.0.1", port), timeout=10)
@@ -323,7 +325,9 @@ def _pysnmp(at: list[int]) -> float:
                     asked = hlapi.ObjectType(hlapi.ObjectIdentity(table))
                     how = (0, REPETITIONS, asked)
                     who, context = hlapi.CommunityData("public"), hlapi.ContextData()
-                    rows = hlapi.bulk_walk_cmd(engine, who, where, context, *how, lookupMib=False, lexicographicMode=False)
+                    rows = hlapi.bulk_walk_cmd(
+                        engine, who, where, context, *how, lookupMib=False, lexicographicMode=False
+                    )
                     async for failure, status, _, found in rows:
                         if failure or status:
                             raise BenchError(f"pysnmp cannot walk the agents: {failure or status}")

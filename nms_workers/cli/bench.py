@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
     bench = typer.Typer(help="Measure what things cost here.", no_args_is_help=True)
     bench.command("store")(store)
     bench.command("actions")(actions)
+    bench.command("snmp")(snmp)
     app.add_typer(bench, name="bench")
 
 
@@ -56,6 +57,27 @@ def actions(
     from nms_workers.bench.actions import run
 
     found = run(actions=count, rate=rate)
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+def snmp(  # noqa: PLR0913 - every argument is an option of its own
+    targets: Annotated[int, typer.Option(min=1, max=5_000, help="Agents, on loopback.")] = 200,
+    ports: Annotated[int, typer.Option(min=1, max=200, help="Ports of each.")] = 48,
+    columns: Annotated[int, typer.Option(min=1, max=36, help="Counters and states of each port.")] = 26,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Polls of each target.")] = 10,
+    url: Annotated[str, typer.Option(help="PostgreSQL on this machine; default: one started for the run.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Poll SNMP agents through a fleet started for the run; compare with pysnmp and snmpbulkwalk on such agents.
+
+    Example: nms-workers bench snmp --targets 1000 --json
+    """
+    from nms_workers.bench.snmp import run
+
+    found = run(targets=targets, ports=ports, columns=columns, rounds=rounds, url=url)
     if json:
         as_json(found)
     else:

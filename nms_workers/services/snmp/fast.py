@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _GET_AT_ONCE = 60  # varbinds of one GET: with their values they fit into a datagram of 1,472 bytes
 _RECEIVE_BUFFER = 1 << 18
+_INTERRUPTED = "(os error 4)"  # a process that was stopped and goes on; gufo-snmp gives its errors no number
 _AUTH_KEYS: dict[str, type[snmp.BaseAuthKey]] = {
     "md5": snmp.Md5Key,
     "sha1": snmp.Sha1Key,
@@ -204,6 +205,8 @@ class FastSession:
             except snmp.SnmpError as exc:
                 raise ParseError(f"{self._target.address} sent no SNMP: {exc}") from None
             except OSError as exc:
+                if left and _INTERRUPTED in str(exc):
+                    continue
                 raise Unreachable(f"{self._target.address} cannot be reached: {exc.strerror or exc}") from None
         raise AssertionError("the last attempt returns or raises")
 
