@@ -323,11 +323,7 @@ def _pysnmp(at: list[int]) -> float:
                 where = await hlapi.UdpTransportTarget.create(("127.0.0.1", port), timeout=10)
                 for table in TABLES:
                     asked = hlapi.ObjectType(hlapi.ObjectIdentity(table))
-                    how = (0, REPETITIONS, asked)
-                    who, context = hlapi.CommunityData("public"), hlapi.ContextData()
-                    rows = hlapi.bulk_walk_cmd(
-                        engine, who, where, context, *how, lookupMib=False, lexicographicMode=False
-                    )
+                    rows = hlapi.bulk_walk_cmd(engine, who, where, context, 0, REPETITIONS, asked, **bare)
                     async for failure, status, _, found in rows:
                         if failure or status:
                             raise BenchError(f"pysnmp cannot walk the agents: {failure or status}")

@@ -63,10 +63,10 @@ def actions(
         table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
 
 
-def snmp(  # noqa: PLR0913 - every argument is an option of its own
+def snmp(
     targets: Annotated[int, typer.Option(min=1, max=5_000, help="Agents, on loopback.")] = 200,
     ports: Annotated[int, typer.Option(min=1, max=200, help="Ports of each.")] = 48,
-    columns: Annotated[int, typer.Option(min=1, max=36, help="Counters and states of each port.")] = 26,
+    columns: Annotated[int, typer.Option(min=1, max=33, help="Counters and states of each port.")] = 26,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Polls of each target.")] = 10,
     url: Annotated[str, typer.Option(help="PostgreSQL on this machine; default: one started for the run.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
