@@ -1,4 +1,4 @@
-"""Rates of counters that fell: a wrap, a restart, a lost count; rows in PostgreSQL as a poll of interfaces leaves them."""
+"""Rates of counters that fell, from rows in PostgreSQL as a poll of interfaces leaves them."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
