@@ -19,7 +19,7 @@ Kind = Literal["integer", "unsigned", "counter", "counter64", "text", "hex", "oi
 
 _START = 10.0  # seconds that pysnmp may take to make an engine, on a busy machine
 _ENGINES = 64  # kept at once
-_LONGEST = 700.0  # seconds that a request may take with all its retries: 11 times 60 s
+_LONGEST = 700.0  # seconds that a request may take in one engine: 11 times 60 s, and some
 _AUTH = {
     "md5": "USM_AUTH_HMAC96_MD5",
     "sha1": "USM_AUTH_HMAC96_SHA",
@@ -143,7 +143,7 @@ def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
     Version 2c goes without an engine. An engine of pysnmp costs more than a hundred requests, so those of versions 1
     and 3 are kept, one for each user and key, and live in one thread of the process.
     """
-    limit = remaining((target.retries + 1) * target.timeout + _START)
+    limit = remaining(2 * (target.retries + 1) * target.timeout + _START)
     try:
         if target.version == "2c":
             return asyncio.run(asyncio.wait_for(_without_engine(target, command, rows), limit))
@@ -168,7 +168,7 @@ async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, A
 
 
 async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
-    """Twice where a kept engine fails: the agent may have begun anew, which the engine may not know."""
+    """Twice where a kept engine fails with version 3: of an agent that began anew it takes no answer any more."""
     import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
 
     who, where = _who(hlapi, target), await _transport(hlapi, target)
@@ -179,7 +179,7 @@ async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]
         engine = _engines[key] if kept else _engines.setdefault(key, hlapi.SnmpEngine())
         asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid), *([] if v is None else [v])) for oid, v in rows.items()]
         answer = await getattr(hlapi, command)(engine, who, where, context, *asked, lookupMib=False)
-        if not answer[0] or not kept or "before timeout" in str(answer[0]):
+        if not answer[0] or not kept or target.version == "1":
             return cast("Answer", answer)
         if _engines.get(key) is engine:
             _retire(_engines.pop(key))

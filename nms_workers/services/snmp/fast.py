@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import TypeVar
 
 from gufo import snmp
@@ -124,6 +123,7 @@ class FastSession:
         asked = self._learned.repetitions
         place = GetIter(base, asked)
         known = last  # rows up to here were had before: gufo-snmp begins each walk at its base
+        at: tuple[int, ...] = ()
         full = False
         while (answer := self._bulk(place)) is not None:
             rows = [row for row in answer if row is not None]
@@ -134,7 +134,7 @@ class FastSession:
                 rows = [row for row in rows if arcs_of(row[0]) > after]
                 known = "" if rows else known
             elif rows:
-                self._advances(last, rows)
+                at = self._advances(at or arcs_of(last or "0"), rows)
             if rows:
                 last = rows[-1][0]
                 yield rows
@@ -144,13 +144,13 @@ class FastSession:
                 return
         self._stopped(base, last, asked)
 
-    def _advances(self, last: str, rows: list[Row]) -> None:
-        """Whether an answer ends after it begins, and begins after the one before: such a walk has an end."""
-        places = [last or "0", rows[0][0], *([rows[-1][0]] if len(rows) > 1 else [])]
-        arcs = [arcs_of(place) for place in places]
-        if any(one >= another for one, another in pairwise(arcs)):
+    def _advances(self, before: tuple[int, ...], rows: list[Row]) -> tuple[int, ...]:
+        """Where an answer ends, if that is after where it begins, and that after the one before: such a walk ends."""
+        first, last = arcs_of(rows[0][0]), arcs_of(rows[-1][0])
+        if before >= first or (first >= last and len(rows) > 1):
             hint = "its SNMP agent is at fault"
             raise ParseError(f"{self._target.address} does not go forward in a walk at {rows[-1][0]}", hint=hint)
+        return last
 
     def _bulk(self, place: GetIter) -> "list[Row | None] | None":
         """One answer of rows, with None at the end of the object; None: it held no rows."""
