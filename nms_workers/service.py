@@ -186,6 +186,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 _keep: ContextVar[Callable[[Attributes], None] | None] = ContextVar("keep", default=None)
+_asked: ContextVar[set[str] | None] = ContextVar("asked", default=None)
 
 
 def about_to_change(before: Attributes) -> None:
@@ -202,14 +203,33 @@ def about_to_change(before: Attributes) -> None:
         keep(before)
 
 
+def about_to_ask(request: str) -> bool:
+    """Whether to send this request: False when the job sent it in an earlier run and was put back (`errors.Underway`).
+
+    Such a run only looks whether what was asked for is there now. Outside of a job it is always True.
+    """
+    asked = _asked.get()
+    if asked is None:
+        return True
+    new = request not in asked
+    asked.add(request)
+    return new
+
+
+def can_be_put_back() -> bool:
+    """Whether `errors.Underway` leads to another run: inside a job it does."""
+    return _asked.get() is not None
+
+
 @contextmanager
-def kept_by(keep: Callable[[Attributes], None]) -> Iterator[None]:
-    """Inside, `about_to_change` calls this."""
-    token = _keep.set(keep)
+def kept_by(keep: Callable[[Attributes], None], asked: set[str] | None = None) -> Iterator[None]:
+    """Inside, `about_to_change` calls `keep`, and `about_to_ask` notes what is asked in `asked`."""
+    kept, noted = _keep.set(keep), _asked.set(asked)
     try:
         yield
     finally:
-        _keep.reset(token)
+        _asked.reset(noted)
+        _keep.reset(kept)
 
 
 @dataclass(frozen=True)

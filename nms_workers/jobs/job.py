@@ -50,6 +50,7 @@ class Job:
     follows: uuid.UUID | None
     caused_by: uuid.UUID | None
     evidence: dict[str, Any] | None
+    asked: list[str] | None
     result: dict[str, Any] | None
     error: str | None
     before: dict[str, Any] | None

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from nms_workers.errors import NmsError, Skipped, Timeout, Unreachable
+from nms_workers.errors import NmsError, Skipped, Timeout, Underway, Unreachable
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.ends import end
@@ -26,7 +26,7 @@ from nms_workers.jobs.wish import Wish, action_of
 from nms_workers.records import MAX_TEXT, Attributes
 from nms_workers.service import Action, Change, Client, FollowUp, kept_by
 from nms_workers.store.inventory import as_json
-from nms_workers.store.schema import jobs
+from nms_workers.store.schema import job_events, jobs
 from nms_workers.transport.deadline import deadline
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ class _Outcome:
 
     values: dict[str, Any]
     follow_ups: tuple[FollowUp, ...] = ()
+    again: float | None = None  # seconds until the next run, where there is one
 
 
 def _attempt(engine: Engine, declared: Action, job: Job, client_of: Callable[[Job], Client]) -> _Outcome:
@@ -135,19 +136,39 @@ def _attempt(engine: Engine, declared: Action, job: Job, client_of: Callable[[Jo
     limit = declared.deadline
     if job.expires_at is not None and job.claimed_at is not None:
         limit = min(limit, (job.expires_at - job.claimed_at).total_seconds())
+    asked = set(job.asked or ())
     try:
-        with deadline(limit), kept_by(partial(_keep, engine, job)):
+        with deadline(limit), kept_by(partial(_keep, engine, job), asked):
             change = declared.run(client_of(job), **declared.validate(job.arguments))
         return _success(change)
+    except Underway as exc:
+        return _put_back(engine, declared, job, exc, asked)
     except NmsError as exc:
-        if job.attempts < MAX_ATTEMPTS and _safe_to_retry(exc, declared):
-            return _Outcome({"state": "queued", "error": str(exc)})
-        return _failure(str(exc))
+        return _retry_or_failure(declared, job, exc)
     except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
         return _failure(f"it did not end in its {declared.deadline:g} s")
     except Exception as exc:  # every fault ends the job in one state, with a line for people
         log.exception("job %s (%s on %s): a fault in the action", job.id, job.action, job.target)
         return _failure(f"a fault in the action: {type(exc).__name__}")
+
+
+def _put_back(engine: Engine, declared: Action, job: Job, exc: Underway, asked: set[str]) -> _Outcome:
+    """Another run, which is no new attempt. All runs together have the deadline of one, from the first claim on."""
+    first = select(func.min(job_events.c.ts)).where(job_events.c.job_id == job.id, job_events.c.event == "claimed")
+    since = func.extract("epoch", func.clock_timestamp() - first.scalar_subquery())
+    with engine.connect() as connection:
+        waited = connection.scalar(select(since)) or 0
+    if waited >= declared.deadline:
+        return _failure(f"{exc}, {waited:.0f} s after it was first asked for")
+    values = {"state": "queued", "error": str(exc), "attempts": job.attempts - 1, "asked": sorted(asked)}
+    return _Outcome(values, again=exc.again)
+
+
+def _retry_or_failure(declared: Action, job: Job, exc: NmsError) -> _Outcome:
+    if job.attempts < MAX_ATTEMPTS and _safe_to_retry(exc, declared):
+        values = {"state": "queued", "error": str(exc), "asked": None}  # nobody knows whether it was heard
+        return _Outcome(values, again=RETRY_SECONDS[job.attempts - 1])
+    return _failure(str(exc))
 
 
 def _safe_to_retry(exc: NmsError, declared: Action) -> bool:
@@ -206,11 +227,12 @@ def _finish(desk: Desk, job: Job, worker: str, outcome: _Outcome) -> Job:
     mine, values = _mine(job) & (jobs.c.worker == worker), outcome.values
     with desk.engine.begin() as connection:
         if values["state"] == "queued":
-            pause = RETRY_SECONDS[job.attempts - 1]
+            pause = outcome.again or 0.0
             again = {"retry_at": func.now() + timedelta(seconds=pause), "leased_until": None, "published_at": None}
             found = connection.execute(update(jobs).where(mine).values(**again, **values).returning(jobs.c.id))
             if found.one_or_none() is not None:
-                tell(connection, job.id, "retry", worker, f"in {pause:g} s: {values['error']}")
+                what = "put back" if values["asked"] else "retry"
+                tell(connection, job.id, what, worker, f"in {pause:g} s: {values['error']}")
         else:
             kept = connection.scalar(select(jobs.c.before).where(mine))
             for ended in end(connection, mine, worker, **_as_a_whole(job, values, kept)):
@@ -222,5 +244,5 @@ def _as_a_whole(job: Job, values: dict[str, Any], kept: Attributes | None) -> di
     """What came of all attempts: when an earlier one was about to change the target, what is done now is its work."""
     if kept is None:
         return values
-    done_before = values["state"] == "unchanged" and job.attempts > 1
+    done_before = values["state"] == "unchanged" and (job.attempts > 1 or job.asked)
     return values | {"before": kept} | ({"state": "succeeded"} if done_before else {})

@@ -299,6 +299,7 @@ jobs = Table(
     Column("follows", UUID),
     Column("caused_by", UUID),  # the job that this one is a follow-up of
     Column("evidence", JSONB),  # why it asked for it
+    Column("asked", JSONB),  # requests it sent before it was put back: what they change takes its time
     Column("worker", TEXT),
     Column("result", JSONB),
     Column("error", TEXT),

@@ -1,21 +1,14 @@
 """What an action asks for when it is done: jobs of their own, written with its end, guarded, told, and taken back."""
 
 import uuid
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-import nms_workers.services
-from nms_workers.fleet.clients import Clients
-from nms_workers.fleet.inventory import Inventory
-from nms_workers.fleet.targets import sync
 from nms_workers.jobs.audit import history
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.follow_ups import DEEPEST, MOST, write_all
@@ -27,8 +20,8 @@ from nms_workers.jobs.run import run
 from nms_workers.jobs.submit import submit
 from nms_workers.jobs.sweep import sweep
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import Client, FollowUp, services
-from nms_workers.settings import Settings, TargetConfig
+from nms_workers.service import Client, FollowUp
+from nms_workers.settings import Settings
 from tests.conftest import StartServer
 from tests.jobs.conftest import ClientOf, Published, age
 from tests.servers import Server
@@ -37,31 +30,14 @@ FREE, OTHER = "198.51.100.7", "203.0.113.9"
 
 
 @pytest.fixture(autouse=True)
-def _fence(monkeypatch: pytest.MonkeyPatch, database_url: str, redis_server: Server) -> Iterator[None]:
+def _fence(monkeypatch: pytest.MonkeyPatch, database_url: str, redis_server: Server, fence: None) -> None:
     monkeypatch.setenv("NMS_DATABASE_URL", database_url)
     monkeypatch.setenv("NMS_REDIS_URL", redis_server.url)
-    here = str(Path(__file__).parent / "services")
-    monkeypatch.setattr(nms_workers.services, "__path__", [*nms_workers.services.__path__, here])
-    services.cache_clear()
-    yield
-    monkeypatch.undo()
-    services.cache_clear()
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Path:
-    """Where it is written down what was done."""
-    return tmp_path / "book"
-
-
-@pytest.fixture
-def client_of(engine: Engine, red: "redis.Redis", book: Path) -> ClientOf:
-    """The targets `gate` and `door`, and how to reach them."""
-    at = [{"service": "fence", "name": name, "book": str(book)} for name in ("gate", "door")]
-    inventory, clients = Inventory(red), Clients()
-    sync(engine, inventory, Settings(targets=[TargetConfig.model_validate(one) for one in at]), datetime.now(UTC))
-    by_name = {target.name: target for target in inventory.all().values()}
-    return lambda job: clients.get(by_name[job.target])
+def client_of(fence_client_of: ClientOf) -> ClientOf:
+    return fence_client_of
 
 
 def ban(address: str, **more: Any) -> dict[str, Any]:

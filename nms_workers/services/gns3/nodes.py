@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from nms_workers.errors import Refused, TargetError, Timeout
-from nms_workers.service import about_to_change
+from nms_workers.service import about_to_ask, about_to_change
 from nms_workers.services.gns3.client import Gns3Client, find, one_of
 from nms_workers.services.gns3.model import Node, Project, Template
 from nms_workers.services.gns3.waiting import change, wait
@@ -61,12 +61,14 @@ def create(client: Gns3Client, project: Project, name: str, kind: Kind) -> tuple
     """
     template = client.get_template(kind.template) if kind.template is not None else None
     before = client.get_nodes(project.project_id)
+    path, body = _request(project, name, kind, template)
     if existing := find(before, name):
         _check_same(existing, kind, template)
         return existing, False
-    path, body = _request(project, name, kind, template)
     about_to_change({"exists": False})
     try:
+        if not about_to_ask(f"POST {path}: {name}"):
+            return wait(lambda: find(client.get_nodes(project.project_id), name), f"the node {name} exists"), True
         made = client.send("POST", path, body).json(Node)
     except Timeout:
         made = _late(client, project, name, template, {one.node_id for one in before})

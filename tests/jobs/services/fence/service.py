@@ -6,8 +6,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, Field, StringConstraints
 
-from nms_workers.errors import Timeout
-from nms_workers.service import AddressToCutOff, Change, FollowUp, Service, TargetSettings, about_to_change, action
+from nms_workers.errors import Timeout, Underway
+from nms_workers.service import (
+    AddressToCutOff,
+    Change,
+    FollowUp,
+    Service,
+    TargetSettings,
+    about_to_ask,
+    about_to_change,
+    action,
+)
 
 Interface = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 
@@ -117,6 +126,24 @@ class Fence(Service):
         """Asks for itself, for ever."""
         more = FollowUp("fence", "echo", "gate", {})
         return msgspec.structs.replace(client.do("echo"), follow_ups=(more,))
+
+    @action(deadline="100s")
+    def build(self, client: FenceClient, looks: int) -> Change:
+        """Asked for once, and there after so many looks."""
+        about_to_change({"tower": False})
+        if about_to_ask("a tower"):
+            client.do("asked for a tower")
+        client.do("looked")
+        if client.deeds().count("looked") < looks:
+            raise Underway("there is no tower yet", again=15)
+        return Change(False, "there is a tower")
+
+    @action(deadline="1s")
+    def wait_for_ever(self, client: FenceClient) -> Change:
+        """Never done."""
+        if about_to_ask("the moon"):
+            client.do("asked for the moon")
+        raise Underway("there is no moon yet", again=0.05)
 
     @action(undo="raise_gate")
     def lower(self, client: FenceClient, by: int, fail: bool = False) -> Change:
