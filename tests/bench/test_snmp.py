@@ -37,7 +37,7 @@ def test_a_run_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
         run(**wrong)
 
 
-@pytest.mark.real("snmpd")  # snmpbulkwalk comes with it
+@pytest.mark.real("snmpd")  # and snmpbulkwalk, of the package snmp beside it
 @pytest.mark.parametrize("repetitions", [1, 7, REPETITIONS])
 @pytest.mark.parametrize("table", [*TABLES, "1.3.6.1"])
 def test_the_agents_answer_net_snmp_as_they_answer_us(
