@@ -240,6 +240,30 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: Attributes = {}
 
 
+class Witnesses(msgspec.Struct, frozen=True):
+    """The metrics of a service that tell what a counter of the same target means when it falls.
+
+    Args:
+        uptime: seconds since the target began to count; it falls at a restart.
+        moved: a gauge that moves when the counters with its labels lost their count.
+        speed: bits a second that the counters with its labels can count at most; 0 and no such sample: not known.
+        bits: the width of those counters with its labels that may have either: 32 or 64.
+        narrow: the counters that have 32 bits wherever they are.
+        sizes: the end of a counter's name, and how many bits make it count by one at least; the first that fits.
+    """
+
+    uptime: str
+    moved: str
+    speed: str
+    bits: str
+    narrow: frozenset[str]
+    sizes: tuple[tuple[str, float], ...]
+
+    def size(self, metric: str) -> float:
+        """How many bits make this counter count by one at least; 0 where that is not known."""
+        return next((bits for end, bits in self.sizes if metric.endswith(end)), 0.0)
+
+
 Record: TypeAlias = Sample | SampleBlock | Event | Entity | Link | Flow
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic import ValidationError as PydanticError
 
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.records import Attributes
+from nms_workers.records import Attributes, Witnesses
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -341,6 +341,7 @@ class Service:
     client: ClassVar[type[Client]]
     breaker: ClassVar[BreakerPolicy] = BreakerPolicy()
     port: ClassVar[int | None] = None
+    witnesses: ClassVar[Witnesses | None] = None  # what tells a counter's wrap from a reset
 
     @classmethod
     def summary(cls) -> str:

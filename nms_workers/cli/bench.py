@@ -19,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     bench = typer.Typer(help="Measure what things cost here.", no_args_is_help=True)
     bench.command("store")(store)
     bench.command("actions")(actions)
+    bench.command("snmp")(snmp)
     bench.command("traps")(traps)
     app.add_typer(bench, name="bench")
 
@@ -88,6 +89,48 @@ def traps(
 
     with _server("") as where:
         found = run(where, traps=count, rate=rate, devices=devices)
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+@contextmanager
+def _server(url: str) -> Iterator[str]:
+    """The named PostgreSQL, or one of our own for as long as it is needed."""
+    if url:
+        yield url
+        return
+    from nms_workers.embedded import Postgres
+
+    with tempfile.TemporaryDirectory(prefix="nms-workers-bench-") as folder:
+        server = Postgres(Path(folder) / "postgres")
+        server.prepare()
+        try:
+            with Supervisor(Path(folder) / "logs", on_event=lambda event: None) as supervisor:
+                supervisor.start(
+                    Process("postgres", server.argv, server.env, server.ready, stop_signal=server.stop_signal)
+                )
+                yield server.secret_url()
+        finally:
+            server.close()
+
+
+def snmp(
+    targets: Annotated[int, typer.Option(min=1, max=5_000, help="Agents, on loopback.")] = 200,
+    ports: Annotated[int, typer.Option(min=1, max=200, help="Ports of each.")] = 48,
+    columns: Annotated[int, typer.Option(min=1, max=33, help="Counters and states of each port.")] = 26,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Polls of each target.")] = 10,
+    url: Annotated[str, typer.Option(help="PostgreSQL on this machine; default: one started for the run.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Poll SNMP agents through a fleet started for the run; compare with pysnmp and snmpbulkwalk on such agents.
+
+    Example: nms-workers bench snmp --targets 1000 --json
+    """
+    from nms_workers.bench.snmp import run
+
+    found = run(targets=targets, ports=ports, columns=columns, rounds=rounds, url=url)
     if json:
         as_json(found)
     else:

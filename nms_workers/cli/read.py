@@ -172,6 +172,7 @@ def list_samples(
         service=service or None,
         since=_ago(since),
         rate=rate,
+        witnesses={kind: one.witnesses for kind, one in services().items() if one.witnesses},
         limit=limit,
     )
     if json:

@@ -5,7 +5,7 @@ after Redis lost its data. Latest state refuses a write with an older one.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import redis
@@ -45,6 +45,7 @@ class Flights:
     """
 
     def __init__(self, redis_client: "redis.Redis", worker: str) -> None:
+        self._redis = redis_client
         self._take = redis_client.register_script(_TAKE)
         self._release = redis_client.register_script(_RELEASE)
         self._worker = worker
@@ -58,17 +59,49 @@ class Flights:
             Skipped: another run holds it; nothing may be asked.
             redis.RedisError: Redis is away, so nobody can know who polls.
         """
-        keys = [f"nms:flight:{target_id}:{poll}", STARTED]
-        token = f"{due_ms}@{self._worker}#{uuid.uuid4().hex}"  # unique: one worker may take one slot twice
-        slot = slot_key(target_id, poll, due_ms)
-        holder = self._take(keys=keys, args=[token, int(seconds * 1000), slot, self._worker])
-        if holder:
-            held_due, _, who = holder.decode().rpartition("#")[0].partition("@")
-            if held_due == str(due_ms):
-                raise Running(f"this slot is being run ({who})")
-            raise Skipped(f"the previous run still goes ({who})")
+        keys, args = self._lock(target_id, poll, due_ms, seconds)
+        if refused := _refused(self._take(keys=keys, args=args), due_ms):
+            raise refused
         try:
             yield
         finally:
             with suppress(redis.RedisError):  # the lock ends by itself in `seconds`
-                self._release(keys=keys, args=[token, slot])
+                self._release(keys=keys, args=[args[0], args[2]])
+
+    @contextmanager
+    def flights(self, poll: str, slots: Sequence[tuple[int, int, float]]) -> Iterator[list[Skipped | None]]:
+        """Hold the locks of many slots, (target, due in ms, seconds), each as `flight` does, in one round trip.
+
+        Yields:
+            for each slot None, or why its lock was not to be had.
+
+        Raises:
+            redis.RedisError: Redis is away, so nobody can know who polls.
+        """
+        locks = [self._lock(target_id, poll, due_ms, seconds) for target_id, due_ms, seconds in slots]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for keys, args in locks:
+                self._take(keys=keys, args=args, client=pipe)
+            refused = [_refused(one, due_ms) for one, (_, due_ms, _) in zip(pipe.execute(), slots, strict=True)]
+        try:
+            yield refused
+        finally:
+            with suppress(redis.RedisError), self._redis.pipeline(transaction=False) as pipe:
+                for (keys, args), no in zip(locks, refused, strict=True):
+                    if no is None:
+                        self._release(keys=keys, args=[args[0], args[2]], client=pipe)
+                pipe.execute()
+
+    def _lock(self, target_id: int, poll: str, due_ms: int, seconds: float) -> tuple[list[str], list[str | int]]:
+        token = f"{due_ms}@{self._worker}#{uuid.uuid4().hex}"  # unique: one worker may take one slot twice
+        slot = slot_key(target_id, poll, due_ms)
+        return [f"nms:flight:{target_id}:{poll}", STARTED], [token, int(seconds * 1000), slot, self._worker]
+
+
+def _refused(holder: bytes | None, due_ms: int) -> Skipped | None:
+    if not holder:
+        return None
+    held_due, _, who = holder.decode().rpartition("#")[0].partition("@")
+    if held_due == str(due_ms):
+        return Running(f"this slot is being run ({who})")
+    return Skipped(f"the previous run still goes ({who})")

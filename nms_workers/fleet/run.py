@@ -111,13 +111,11 @@ class Runner:
     def _read_shard(self, of: type[Service], poll: Poll, slots: Sequence[tuple[Target, int]]) -> Iterator[_Flight]:
         flights = {target.name: _begin(poll, target, due_ms) for target, due_ms in slots}
         with ExitStack() as held:
-            boarded = {name: self._board(held, of, poll, flight) for name, flight in flights.items()}
-            clients = {name: client for name, client in boarded.items() if client}
+            clients = self._board_all(held, of, poll, list(flights.values()))
             if clients:
                 limit = min(_limit(poll, flights[name].target) for name in clients)
                 self._read_together(poll, clients, flights, limit)
-            for name in clients:
-                self._tell_breaker(of, flights[name])
+            self._tell_breaker(of, *(flights[name] for name in clients))
             yield from flights.values()
 
     @staticmethod
@@ -148,13 +146,45 @@ class Runner:
             return None
         return client
 
-    def _tell_breaker(self, of: type[Service], flight: _Flight) -> None:
+    def _board_all(
+        self, held: ExitStack, of: type[Service], poll: Poll, flights: Sequence[_Flight]
+    ) -> dict[str, Client]:
+        """`_board` for a whole shard, by target: two round trips to Redis instead of two for each."""
+        slots = [(one.target.id, one.due_ms, _limit(poll, one.target) + LOCK_MARGIN) for one in flights]
+        try:
+            locked = held.enter_context(self._flights.flights(poll.name, slots))
+        except redis.RedisError as exc:
+            for flight in flights:
+                flight.fail(exc)
+            return {}
+        boarded: dict[str, tuple[_Flight, Client]] = {}
+        for flight, refused in zip(flights, locked, strict=True):
+            if refused:
+                flight.fail(refused)
+                continue
+            try:
+                boarded[str(flight.target)] = flight, self._clients.get(flight.target)
+            except Exception as exc:  # noqa: BLE001 - a client that cannot be built costs only this slot
+                flight.fail(exc)
+        clients: dict[str, Client] = {}
+        allowed = self._breakers.allow_all(list(boarded), of.breaker)
+        for (flight, client), refused in zip(boarded.values(), allowed, strict=True):
+            if refused:
+                flight.fail(refused)
+            else:
+                clients[flight.target.name] = client
+        return clients
+
+    def _tell_breaker(self, of: type[Service], *flights: _Flight) -> None:
         """What says nothing about the target, a fault of ours or a skip, leaves its breaker as it is."""
-        outcome = flight.error.outcome if isinstance(flight.error, TargetError) else None
-        if outcome in _DOWN:
-            self._breakers.failure(str(flight.target), of.breaker)
-        elif outcome is not Outcome.SKIPPED and not flight.fault and (outcome or not flight.error):
-            self._breakers.success(str(flight.target))
+        well: list[str] = []
+        for flight in flights:
+            outcome = flight.error.outcome if isinstance(flight.error, TargetError) else None
+            if outcome in _DOWN:
+                self._breakers.failure(str(flight.target), of.breaker)
+            elif outcome is not Outcome.SKIPPED and not flight.fault and (outcome or not flight.error):
+                well.append(str(flight.target))
+        self._breakers.success_all(well)
 
     def _store(self, poll: Poll, flight: _Flight, *, manual: bool) -> Outcome:
         outcome, detail = flight.outcome()

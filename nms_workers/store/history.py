@@ -5,6 +5,8 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -30,6 +32,7 @@ misdated_rows = Counter("nms_store_misdated_rows", "Rows dropped: past their ret
 # found the other at work; or what PostgreSQL refused is tried again.
 _NOT_READ = (Outcome.LOST, Outcome.EXPIRED, Outcome.SKIPPED, Outcome.ERROR)
 _CACHED_LAYOUTS = 200_000
+_TARGETS_AT_ONCE = 10  # whose new series are entered together: a fleet that begins has a million of them
 _CACHED_PARTITIONS = 10_000
 
 
@@ -127,15 +130,19 @@ class History:
         keys = sorted(keys)  # everybody locks in the same order
         found = _layout_ids(connection, keys)
         new = [key for key in keys if key not in found]
-        if new:
-            members = {key: self._members(key) for key in new}
-            ids = _series_ids(connection, members)
-            columns = zip(*((*key, [ids[key.target_id, one] for one in members[key]]) for key in new), strict=True)
-            targets, polls, digests, series_ids = columns
-            with connection.cursor() as cursor:
-                cursor.executemany(_ADD_LAYOUT, list(zip(targets, polls, digests, series_ids, strict=True)))
-            found.update(_layout_ids(connection, new))
+        by_target = [list(group) for _, group in groupby(new, key=attrgetter("target_id"))]
+        for at in range(0, len(by_target), _TARGETS_AT_ONCE):
+            found.update(self._enter_layouts(connection, list(chain(*by_target[at : at + _TARGETS_AT_ONCE]))))
         return found
+
+    def _enter_layouts(self, connection: psycopg.Connection[Any], new: Sequence[LayoutKey]) -> dict[LayoutKey, int]:
+        members = {key: self._members(key) for key in new}
+        ids = _series_ids(connection, members)
+        columns = zip(*((*key, [ids[key.target_id, one] for one in members[key]]) for key in new), strict=True)
+        targets, polls, digests, series_ids = columns
+        with connection.cursor() as cursor:
+            cursor.executemany(_ADD_LAYOUT, list(zip(targets, polls, digests, series_ids, strict=True)))
+        return _layout_ids(connection, new)
 
     def _members(self, key: LayoutKey) -> tuple[Series, ...]:
         layout = self._layout(key.digest)

@@ -224,7 +224,7 @@ def _samples(result: SlotResult, layouts: Mapping[bytes, Layout]) -> bytes:
     return msgspec.json.encode(samples)
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=10_000)  # more than one worker has targets with many series: missing costs more than sending
 def _names_of(body: bytes) -> tuple[str, ...]:
     return tuple(str(member) for member in Layout.from_body(body).members)
 

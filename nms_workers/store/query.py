@@ -1,15 +1,17 @@
 """Reading the history. Every answer is bounded, and a list of plain dictionaries: what the CLI and the API print."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Select, func, select, text
 from sqlalchemy.dialects.postgresql import array
 
 from nms_workers.errors import NmsError
+from nms_workers.records import Witnesses
+from nms_workers.store.rates import Seen, rates
 from nms_workers.store.schema import entities as entities_table
 from nms_workers.store.schema import events as events_table
 from nms_workers.store.schema import firing as firing_table
@@ -54,6 +56,7 @@ def samples(  # noqa: PLR0913 - every argument but the engine is a filter of its
     since: datetime | None = None,
     until: datetime | None = None,
     rate: bool = False,
+    witnesses: Mapping[str, Witnesses] | None = None,
     resolution: Resolution = "raw",
     limit: int = 1000,
 ) -> list[Row]:
@@ -63,6 +66,7 @@ def samples(  # noqa: PLR0913 - every argument but the engine is a filter of its
         labels: those a series must have, among others.
         since, until: aware; default: the last hour.
         rate: the increase per second between a sample and the one before, a counter's reset handled.
+        witnesses: of services that have them, by kind: what tells a counter's wrap from a reset.
         resolution: `5m` and `1h` give the mean of each window (the last value where `rate` is asked for).
 
     Returns:
@@ -87,18 +91,13 @@ def samples(  # noqa: PLR0913 - every argument but the engine is a filter of its
         # the first sample of a series has no rate: read one more of each
         wanted = min(limit + (len(found) if rate else 0), MAX_ROWS + MAX_SERIES)
         read = connection.execute(statement, columns | {"since": since, "until": until, "limit": wanted}).all()
+        rows = [(number, ts, value) for number, ts, value in reversed(read)]
+        if rate and rows:
+            said = _Testimony(connection, found, witnesses or {})
+            said.hear(statement, {"since": rows[0][1], "until": until})
+            rows = _rates(rows, {one["id"]: one for one in found}, said)
     names = {one.pop("id"): one for one in found}
-    rows = [(number, ts, value) for number, ts, value in reversed(read)]
-    if rate:
-        rows = _rates(rows)
     return [{"ts": ts, **names[number], "value": value} for number, ts, value in rows[-limit:]]
-
-
-def increase(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """What a counter grew by between samples, shape (n - 1,). A counter that fell was reset, and counts from zero."""
-    taken = np.asarray(values, dtype=np.float64)
-    grown = np.diff(taken)
-    return np.where(grown < 0, taken[1:], grown)
 
 
 def runs(  # noqa: PLR0913 - every argument but the engine is a filter of its own
@@ -311,13 +310,78 @@ def _members(connection: Connection, series_ids: Sequence[int]) -> list[tuple[in
     ]
 
 
-def _rates(rows: Sequence[tuple[int, datetime, float]]) -> list[tuple[int, datetime, float]]:
+class _Testimony:
+    """What the witnesses of counters said, by moment.
+
+    Args:
+        found: the counters, as `_series` gives them.
+    """
+
+    def __init__(self, connection: Connection, found: Sequence[Row], witnesses: Mapping[str, Witnesses]) -> None:
+        self._connection, self._witnesses = connection, witnesses
+        self._ids: dict[tuple[str, str, str, Any], int] = {}
+        self._said: dict[int, dict[datetime, float]] = {}
+        labels = {(one["service"], one["target"], key) for one in found for key in (_key(one["labels"]), ())}
+        for kind, named in witnesses.items():
+            asked = sorted({one["target"] for one in found if one["service"] == kind})
+            metrics = [named.uptime, named.moved, named.speed, named.bits]
+            there = (
+                select(series.c.id, targets_table.c.name, series.c.metric, series.c.labels)
+                .join(targets_table, targets_table.c.id == series.c.target_id)
+                .where(targets_table.c.service == kind, targets_table.c.name.in_(asked), series.c.metric.in_(metrics))
+            )
+            for number, name, metric, own in connection.execute(there) if asked else ():
+                if (kind, name, _key(own)) in labels:
+                    self._ids[kind, name, metric, _key(own)] = number
+
+    def hear(self, statement: Executable, span: Mapping[str, datetime]) -> None:
+        """Read what they said in this time."""
+        members = _members(self._connection, list(self._ids.values()))
+        if not members:
+            return
+        columns = dict(zip(("layouts", "positions", "numbers"), map(list, zip(*members, strict=True)), strict=True))
+        bound = {"limit": 4 * (MAX_ROWS + MAX_SERIES)}  # four of each counter at most
+        for number, ts, value in self._connection.execute(statement, {**columns, **span, **bound}):
+            self._said.setdefault(number, {})[ts] = value
+
+    def seen(self, counter: Row, ts: datetime, value: float) -> Seen:
+        """A counter at a moment, with what was said of it then."""
+        named = self._witnesses.get(counter["service"])
+        if named is None:
+            return Seen(ts, value)
+        speed = self._of(counter, named.speed, ts)
+        size = named.size(counter["metric"])
+        most = speed / size if speed > 0 and size else math.nan
+        return Seen(ts, value, self._of(counter, named.uptime, ts, {}), self._of(counter, named.moved, ts), most)
+
+    def witnessed(self, counter: Row) -> bool:
+        """Whether its service names witnesses."""
+        return counter["service"] in self._witnesses
+
+    def wraps(self, counter: Row, ts: datetime) -> bool:
+        """Whether it has 32 bits."""
+        named = self._witnesses.get(counter["service"])
+        return named is not None and (counter["metric"] in named.narrow or self._of(counter, named.bits, ts) == 32)
+
+    def _of(self, counter: Row, metric: str, ts: datetime, labels: Mapping[str, str] | None = None) -> float:
+        key = _key(counter["labels"] if labels is None else labels)
+        number = self._ids.get((counter["service"], counter["target"], metric, key))
+        return math.nan if number is None else self._said.get(number, {}).get(ts, math.nan)
+
+
+def _key(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+def _rates(
+    rows: Sequence[tuple[int, datetime, float]], counters: Mapping[int, Row], said: _Testimony
+) -> list[tuple[int, datetime, float]]:
     rated: list[tuple[int, datetime, float]] = []
     for number, group in groupby(sorted(rows, key=lambda row: row[:2]), key=lambda row: row[0]):
-        measured = [(ts, value) for _, ts, value in group]
-        seconds = np.diff([ts.timestamp() for ts, _ in measured])
-        per_second = increase([value for _, value in measured]) / seconds
-        rated.extend((number, ts, value) for (ts, _), value in zip(measured[1:], per_second.tolist(), strict=True))
+        counter = counters[number]
+        seen = [said.seen(counter, ts, value) for _, ts, value in group]
+        wraps = said.wraps(counter, seen[-1].ts)
+        rated.extend((number, *one) for one in rates(seen, wraps=wraps, witnessed=said.witnessed(counter)))
     return sorted(rated, key=lambda row: row[1])
 
 

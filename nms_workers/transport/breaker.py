@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -112,7 +112,7 @@ class Breakers:
     """
 
     def __init__(self, client: "redis.Redis | None", *, prefix: str = "nms:breaker:") -> None:
-        self._prefix = prefix
+        self._redis, self._prefix = client, prefix
         self._scripts = {
             text: client.register_script(text) for text in (_ALLOW, _FAILURE, _SUCCESS, _STATE) if client is not None
         }
@@ -149,21 +149,33 @@ class Breakers:
         Raises:
             Skipped: it is open, or another one is just trying.
         """
+        (refused,) = self.allow_all([key], policy)
+        if refused:
+            raise refused
+
+    def allow_all(self, keys: Sequence[str], policy: BreakerPolicy) -> list[Skipped | None]:
+        """`allow` for many targets in one round trip: for each None, or the refusal."""
         left = time_left()
         trial = max(policy.reset, left if left < _MEMORY else 0.0)
-        answer = self._ask(_ALLOW, key, int(trial * 1000))
-        wait = answer / 1000 if answer is not None else self._locally(key, lambda one: one.allow(trial))
-        if wait:
-            metrics.BREAKER_SKIPPED.labels(key).inc()
-            raise Skipped(f"the breaker of {key} is open, next try in {math.ceil(wait)} s", hint="it did not answer")
+        answers = self._ask_all(_ALLOW, keys, int(trial * 1000))
+        if answers is None:
+            waits = [self._locally(key, lambda one: one.allow(trial)) for key in keys]
+        else:
+            waits = [answer / 1000 for answer in answers]
+        return [_open(key, wait) if wait else None for key, wait in zip(keys, waits, strict=True)]
 
     def success(self, key: str) -> None:
         """It answered: closed, and the failures forgotten."""
-        answer = self._ask(_SUCCESS, key)
-        with self._lock:
-            mine = self._local.pop(key, None)
-        if answer or (mine and mine.wake is not None):
-            log.info("the breaker of %s is closed: it answers again", key)
+        self.success_all([key])
+
+    def success_all(self, keys: Sequence[str]) -> None:
+        """`success` for many targets in one round trip."""
+        answers = self._ask_all(_SUCCESS, keys) or [None] * len(keys)
+        for key, answer in zip(keys, answers, strict=True):
+            with self._lock:
+                mine = self._local.pop(key, None)
+            if answer or (mine and mine.wake is not None):
+                log.info("the breaker of %s is closed: it answers again", key)
 
     def failure(self, key: str, policy: BreakerPolicy) -> None:
         """It did not answer."""
@@ -195,10 +207,18 @@ class Breakers:
 
     def _ask(self, script: str, key: str, *arguments: int) -> Any:
         """The script's answer; None while Redis is away."""
-        if time.monotonic() < self._ask_again:
+        answers = self._ask_all(script, [key], *arguments)
+        return None if answers is None else answers[0]
+
+    def _ask_all(self, script: str, keys: Sequence[str], *arguments: int) -> list[Any] | None:
+        """The script's answer for each key; None while Redis is away."""
+        if self._redis is None or time.monotonic() < self._ask_again:
             return None
         try:
-            answer = self._scripts[script](keys=[self._prefix + key], args=arguments)
+            with self._redis.pipeline(transaction=False) as pipe:
+                many = pipe if len(keys) > 1 else None  # a pipeline of scripts asks first whether they are known
+                asked = [self._scripts[script](keys=[self._prefix + key], args=arguments, client=many) for key in keys]
+                answers = pipe.execute() if many else asked
         except redis.RedisError as exc:
             self._ask_again = time.monotonic() + _REDIS_PAUSE
             if self._now_shared(False):
@@ -206,7 +226,7 @@ class Breakers:
             return None
         if self._now_shared(True):
             log.info("breakers: Redis is back, the fleet shares them again")
-        return answer
+        return answers
 
     def _now_shared(self, shared: bool) -> bool:
         """Note it; True if it was not so before."""
@@ -217,3 +237,8 @@ class Breakers:
                 if shared:
                     self._local.clear()
             return changed
+
+
+def _open(key: str, wait: float) -> Skipped:
+    metrics.BREAKER_SKIPPED.labels(key).inc()
+    return Skipped(f"the breaker of {key} is open, next try in {math.ceil(wait)} s", hint="it did not answer")

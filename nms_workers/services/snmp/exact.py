@@ -1,18 +1,25 @@
 """Speaking to an agent by pysnmp: slow and complete. What gufo-snmp lacks: SET, contexts, and why an agent refuses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeVar
+import os
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, TypeAlias, cast
+
+from cachetools import LRUCache
 
 from nms_workers.errors import AuthError, ParseError, Refused, TargetError, Timeout
 from nms_workers.services.snmp.oid import Value
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.transport.deadline import remaining
 
-T = TypeVar("T")
+Answer: TypeAlias = tuple[Any, Any, Any, Any]  # error indication, error status, error index, rows
 Kind = Literal["integer", "unsigned", "counter", "counter64", "text", "hex", "oid", "address", "timeticks"]
 
 _START = 10.0  # seconds that pysnmp may take to make an engine, on a busy machine
+_ENGINES = 64  # kept at once
+_LONGEST = 700.0  # seconds that a request may take in one engine: 11 times 60 s, and some
 AUTH = {
     "md5": "USM_AUTH_HMAC96_MD5",
     "sha1": "USM_AUTH_HMAC96_SHA",
@@ -72,16 +79,11 @@ def get_next(target: SnmpTarget, oid: str) -> str | None:
         Refused: the agent says that it cannot.
         Timeout, AuthError, ParseError: as in `get`.
     """
-
-    async def ask(hlapi: Any, engine: Any, who: Any, where: Any, context: Any) -> str | None:
-        asked = hlapi.ObjectType(hlapi.ObjectIdentity(oid))
-        answer = await hlapi.next_cmd(engine, who, where, context, asked, lookupMib=False)
-        if str(answer[1]) == "noSuchName" or int(answer[1] or 0) == 2:  # version 1 has no other word for the end
-            return None
-        ((name, value),) = _checked(target, answer)
-        return None if value.__class__.__name__ == "EndOfMibView" else str(name)
-
-    return _run(target, ask)
+    answer = _ask(target, "next_cmd", {oid: None})
+    if str(answer[1]) == "noSuchName" or int(answer[1] or 0) == 2:  # version 1 has no other word for the end
+        return None
+    ((name, value),) = _checked(target, answer)
+    return None if value.__class__.__name__ == "EndOfMibView" else str(name)
 
 
 def get(target: SnmpTarget, oids: list[str]) -> dict[str, Value]:
@@ -93,14 +95,8 @@ def get(target: SnmpTarget, oids: list[str]) -> dict[str, Value]:
         Refused: the agent says no.
         ParseError: another failure, in pysnmp's words.
     """
-
-    async def ask(hlapi: Any, engine: Any, who: Any, where: Any, context: Any) -> dict[str, Value]:
-        asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid)) for oid in oids]
-        answer = await hlapi.get_cmd(engine, who, where, context, *asked, lookupMib=False)
-        rows = _checked(target, answer)
-        return {str(name): plain(value) for name, value in rows if not value.__class__.__name__.startswith("NoSuch")}
-
-    return _run(target, ask)
+    rows = _checked(target, _ask(target, "get_cmd", dict.fromkeys(oids)))
+    return {str(name): plain(value) for name, value in rows if not value.__class__.__name__.startswith("NoSuch")}
 
 
 def set_many(target: SnmpTarget, values: Mapping[str, tuple[Kind, int | str]]) -> None:
@@ -113,12 +109,8 @@ def set_many(target: SnmpTarget, values: Mapping[str, tuple[Kind, int | str]]) -
         Refused: the agent says no, in words; or a value does not fit its kind.
         Timeout, AuthError, ParseError: as in `get`.
     """
-
-    async def ask(hlapi: Any, engine: Any, who: Any, where: Any, context: Any) -> None:
-        asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid), _typed(oid, *value)) for oid, value in values.items()]
-        _checked(target, await hlapi.set_cmd(engine, who, where, context, *asked, lookupMib=False))
-
-    _run(target, ask)
+    typed = {oid: _typed(oid, *value) for oid, value in values.items()}
+    _checked(target, _ask(target, "set_cmd", typed))
 
 
 def plain(value: Any) -> Value:
@@ -145,23 +137,86 @@ def _typed(oid: str, kind: Kind, value: int | str) -> Any:
         raise Refused(f"{value!r:.80} is no {kind} for {oid}") from exc
 
 
-def _run(target: SnmpTarget, ask: Callable[..., Awaitable[T]]) -> T:
-    import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
+def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+    """What the agent answers to one request, as pysnmp gives it.
 
-    async def within() -> T:
-        engine = hlapi.SnmpEngine()
-        try:
-            where = await _transport(hlapi, target)
-            context = hlapi.ContextData(contextName=target.context.encode())
-            return await ask(hlapi, engine, _who(hlapi, target), where, context)
-        finally:
-            engine.close_dispatcher()
-
-    limit = remaining((target.retries + 1) * target.timeout + _START)
+    Version 2c goes without an engine. An engine of pysnmp costs more than a hundred requests, so those of versions 1
+    and 3 are kept, one for each user and key, and live in one thread of the process.
+    """
+    limit = remaining(2 * (target.retries + 1) * target.timeout + _START)
     try:
-        return asyncio.run(asyncio.wait_for(within(), limit))
+        if target.version == "2c":
+            return asyncio.run(asyncio.wait_for(_without_engine(target, command, rows), limit))
+        asked = asyncio.run_coroutine_threadsafe(_with_engine(target, command, rows), _loop())
+        try:
+            return asked.result(limit)
+        finally:
+            asked.cancel()
     except TimeoutError:
         raise Timeout(f"no answer from {target.address} in {limit:.1f} s") from None
+
+
+async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+    from pysnmp.hlapi.v1arch import asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
+    from pysnmp.proto.rfc1902 import Null, ObjectName  # noqa: PLC0415
+
+    community = _who(hlapi, target)
+    asked = [(ObjectName(oid), Null("") if value is None else value) for oid, value in rows.items()]
+    with hlapi.SnmpDispatcher() as dispatcher:
+        where = await _transport(hlapi, target)
+        return cast("Answer", await getattr(hlapi, command)(dispatcher, community, where, *asked, lookupMib=False))
+
+
+async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+    """Twice where a kept engine fails with version 3: of an agent that began anew it takes no answer any more."""
+    import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
+
+    who, where = _who(hlapi, target), await _transport(hlapi, target)
+    context = hlapi.ContextData(contextName=target.context.encode())
+    key = tuple(map(str, vars(who).values()))
+    while True:
+        kept = key in _engines
+        engine = _engines[key] if kept else _engines.setdefault(key, hlapi.SnmpEngine())
+        asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid), *([] if v is None else [v])) for oid, v in rows.items()]
+        answer = await getattr(hlapi, command)(engine, who, where, context, *asked, lookupMib=False)
+        if not answer[0] or not kept or target.version == "1":
+            return cast("Answer", answer)
+        if _engines.get(key) is engine:
+            _retire(_engines.pop(key))
+
+
+def _retire(engine: Any) -> None:
+    """Close it when what is under way in it has ended."""
+    asyncio.get_running_loop().call_later(_LONGEST, engine.close_dispatcher)
+
+
+class _Engines(LRUCache[tuple[str, ...], Any]):
+    """The engines in use, by user and keys. Only for the thread of `_loop`."""
+
+    def popitem(self) -> tuple[tuple[str, ...], Any]:
+        key, engine = super().popitem()
+        _retire(engine)
+        return key, engine
+
+
+_engines = _Engines(_ENGINES)
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The loop of this process that engines live in."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="snmp-exact", daemon=True).start()
+    return loop
+
+
+def _forget() -> None:
+    """Threads do not survive a fork."""
+    _loop.cache_clear()
+    _engines.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 async def _transport(hlapi: Any, target: SnmpTarget) -> Any:
@@ -186,7 +241,7 @@ def _who(hlapi: Any, target: SnmpTarget) -> Any:
     )
 
 
-def _checked(target: SnmpTarget, answer: tuple[Any, Any, Any, Any]) -> Any:
+def _checked(target: SnmpTarget, answer: Answer) -> Any:
     """The rows of a good answer."""
     indication, status, index, rows = answer
     if indication:

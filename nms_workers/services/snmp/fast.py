@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import TypeVar
 
 from gufo import snmp
@@ -26,6 +25,7 @@ T = TypeVar("T")
 
 _GET_AT_ONCE = 60  # varbinds of one GET: with their values they fit into a datagram of 1,472 bytes
 _RECEIVE_BUFFER = 1 << 18
+_INTERRUPTED = "(os error 4)"  # a process that was stopped and goes on; gufo-snmp gives its errors no number
 _AUTH_KEYS: dict[str, type[snmp.BaseAuthKey]] = {
     "md5": snmp.Md5Key,
     "sha1": snmp.Sha1Key,
@@ -123,6 +123,7 @@ class FastSession:
         asked = self._learned.repetitions
         place = GetIter(base, asked)
         known = last  # rows up to here were had before: gufo-snmp begins each walk at its base
+        at: tuple[int, ...] = ()
         full = False
         while (answer := self._bulk(place)) is not None:
             rows = [row for row in answer if row is not None]
@@ -133,7 +134,7 @@ class FastSession:
                 rows = [row for row in rows if arcs_of(row[0]) > after]
                 known = "" if rows else known
             elif rows:
-                self._advances(last, rows)
+                at = self._advances(at or arcs_of(last or "0"), rows)
             if rows:
                 last = rows[-1][0]
                 yield rows
@@ -143,13 +144,13 @@ class FastSession:
                 return
         self._stopped(base, last, asked)
 
-    def _advances(self, last: str, rows: list[Row]) -> None:
-        """Whether an answer ends after it begins, and begins after the one before: such a walk has an end."""
-        places = [last or "0", rows[0][0], *([rows[-1][0]] if len(rows) > 1 else [])]
-        arcs = [arcs_of(place) for place in places]
-        if any(one >= another for one, another in pairwise(arcs)):
+    def _advances(self, before: tuple[int, ...], rows: list[Row]) -> tuple[int, ...]:
+        """Where an answer ends, if that is after where it begins, and that after the one before: such a walk ends."""
+        first, last = arcs_of(rows[0][0]), arcs_of(rows[-1][0])
+        if before >= first or (first >= last and len(rows) > 1):
             hint = "its SNMP agent is at fault"
             raise ParseError(f"{self._target.address} does not go forward in a walk at {rows[-1][0]}", hint=hint)
+        return last
 
     def _bulk(self, place: GetIter) -> "list[Row | None] | None":
         """One answer of rows, with None at the end of the object; None: it held no rows."""
@@ -204,6 +205,8 @@ class FastSession:
             except snmp.SnmpError as exc:
                 raise ParseError(f"{self._target.address} sent no SNMP: {exc}") from None
             except OSError as exc:
+                if left and _INTERRUPTED in str(exc):
+                    continue
                 raise Unreachable(f"{self._target.address} cannot be reached: {exc.strerror or exc}") from None
         raise AssertionError("the last attempt returns or raises")
 

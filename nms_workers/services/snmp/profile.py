@@ -11,9 +11,11 @@ A profile is a TOML file. It belongs to one poll, and holds tables; `examples` a
 | table.object, table.oid | the symbolic name, and the object whose columns are read |
 | table.scalar | its columns are single values: `sub` ends in `.0` |
 | table.entity | the kind of entity that each row is; its attributes come from columns of the role `attribute` |
+| table.width | a metric that tells how many bits the counters of a row have that agents may have in 32 or 64 |
 | table.labels | for tables without entity: label name to the column that gives it, or to `index` or `index.N` |
 | column.object, column.sub | its symbolic name, and its number in the table |
 | column.metric | the metric its values are samples of; `scale` multiplies, `words` maps numbers of an enumeration |
+| column.plus | is added after `scale` |
 | column.none | a value that means "not known" |
 | column.behind | the column that is preferred where an agent has both: the 64-bit counter |
 | column.bits | 32: a counter that wraps at 2^32 |
@@ -47,6 +49,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n
     name: str = ""
     format: Format = "text"
     scale: float = 1.0
+    plus: float = 0.0
     words: Mapping[str, float] = {}
     none: float | None = None
     behind: str = ""
@@ -62,6 +65,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scalar: bool = False
     entity: str = ""
     labels: Mapping[str, str] = {}
+    width: str = ""
 
     def oid_of(self, column: Column) -> str:
         """The object of a column, below which its instances are."""
@@ -103,6 +107,15 @@ def read(path: Path) -> Profile:
 def ours() -> tuple[Profile, ...]:
     """The profiles that come with the service, by name."""
     return tuple(read(path) for path in sorted((Path(__file__).parent / "profiles").glob("*.toml")))
+
+
+def narrow() -> frozenset[str]:
+    """The counters that have 32 bits in every profile of ours."""
+    bits: dict[str, int] = {}
+    for column in (column for profile in ours() for table in profile.table for column in table.column):
+        if column.metric.endswith("_total"):
+            bits[column.metric] = max(column.bits, bits.get(column.metric, 0))
+    return frozenset(metric for metric, widest in bits.items() if widest == 32)
 
 
 def chosen(poll: str, sys_object_id: str, own: Iterable[Path] = ()) -> list[Profile]:

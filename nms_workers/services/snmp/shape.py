@@ -38,7 +38,8 @@ class Shape:
     Args:
         oids: the identifiers of an answer that fits.
         layout: the series, in the order of `places`.
-        scale, none: of each series; `none` is the value that means "not known" (NaN: there is no such value).
+        scale, plus, none: of each series: what its values are multiplied by, what is added then, and the value that
+            means "not known" (NaN: there is no such value).
         words: (position, what a number of an enumeration counts as).
         facts: places and values of what is no number: when one of them changes, the shape is made anew.
         entities: the rows that are something by themselves.
@@ -48,6 +49,7 @@ class Shape:
     layout: Layout
     pick: Callable[[Sequence[Value]], Sequence[Any]]
     scale: NDArray[np.float64]
+    plus: NDArray[np.float64]
     none: NDArray[np.float64]
     words: tuple[tuple[int, Mapping[float, float]], ...]
     fact_places: tuple[int, ...]
@@ -71,10 +73,10 @@ class Shape:
         numbers[numbers == self.none] = np.nan
         for position, words in self.words:
             numbers[position] = words.get(numbers[position], np.nan)
-        return SampleBlock(self.layout, numbers * self.scale)
+        return SampleBlock(self.layout, numbers * self.scale + self.plus)
 
 
-def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value]) -> Shape:
+def shape_of(tables: Sequence[Table], oids: list[str], values: Sequence[Value]) -> Shape:
     """The shape of an answer.
 
     Args:
@@ -87,7 +89,9 @@ def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value]) 
         raise ParseError("the agent names a row twice", hint="its SNMP agent is at fault")
     lines = _lines(tables, oids, values)
     names, numbers = _names(lines), _numbers(lines)
+    twins = {column.behind for table in tables for column in table.column}
     members: list[tuple[Series, Column, int]] = []
+    widths: dict[Series, tuple[int, int]] = {}  # of the counters that agents may have in either
     fact_places: list[int] = []
     entities: dict[tuple[str, str], Attributes] = {}
     for line in lines:
@@ -105,6 +109,14 @@ def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value]) 
                 and column.behind not in numbers[line.table.entity or line.table.oid, line.index]
             ):
                 members.append((series(column.metric, tuple(labels.items())), column, place))
+                if line.table.width and (column.behind or column.object in twins) and column.metric.endswith("_total"):
+                    one = series(line.table.width, tuple(labels.items()))
+                    widths[one] = min((column.bits, place), widths.get(one, (column.bits, place)))
+    for one, (
+        bits,
+        place,
+    ) in widths.items():  # it is known wherever its counter is: nothing of the value, and the width
+        members.append((one, Column(one.metric, "", scale=0.0, plus=bits), place))
     return _assembled(oids, values, members, fact_places, entities)
 
 
@@ -123,6 +135,7 @@ def _assembled(
         layout=Layout([member for member, _, _ in members]),
         pick=_picker(places),
         scale=np.array([one.scale for one in columns]),
+        plus=np.array([one.plus for one in columns]),
         none=np.array([np.nan if one.none is None else one.none for one in columns]),
         words=tuple(words),
         fact_places=tuple(fact_places),

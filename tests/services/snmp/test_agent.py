@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from nms_workers.errors import AuthError, Refused, Timeout, Unreachable
 from nms_workers.records import SampleBlock
 from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.exact import get_next
 from nms_workers.services.snmp.service import Snmp
+from tests.conftest import StartServer
 from tests.metric_contract import undeclared
 from tests.servers import Server
 from tests.services.snmp.conftest import USERS, Connect
@@ -87,6 +90,31 @@ def test_what_goes_wrong_is_told(
         call(client)
     assert words in str(caught.value)
     assert "pass" not in str(caught.value)
+
+
+@pytest.mark.parametrize("user", ["priv", "auth"])
+def test_a_kept_engine_takes_an_agent_that_began_anew(start_server: StartServer, connect: Connect, user: str) -> None:
+    server = start_server("snmpd")
+    client = connect(user, port=server.port)
+    client.set({SYS_CONTACT: ("text", "before")})
+    server.restart()
+    client.set({SYS_CONTACT: ("text", "after")})
+    assert client.get(SYS_CONTACT) == b"after"
+
+
+def test_a_key_that_was_wrong_spoils_no_engine(connect: Connect) -> None:
+    with pytest.raises(AuthError):
+        connect("priv", auth_key="env:TEST_WRONG").set({SYS_CONTACT: ("text", "x")})
+    client = connect("priv")
+    client.set({SYS_CONTACT: ("text", "y")})
+    assert client.get(SYS_CONTACT) == b"y"
+
+
+def test_engines_are_used_from_many_threads_at_once(connect: Connect) -> None:
+    clients = [connect(user) for user in ("priv", "auth", "sha256", "noauth")] * 3
+    with ThreadPoolExecutor(len(clients)) as pool:
+        asked = [pool.submit(get_next, client.target, UPTIME) for client in clients]
+        assert {one.result(30) for one in asked} == {SYS_CONTACT}
 
 
 def test_nothing_listens(connect: Connect, free_port: Callable[[], int]) -> None:

@@ -1,9 +1,13 @@
 """Agents that lose, delay, repeat and lie: how the walk ends, what is kept of it, and how long it takes."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from nms_workers.errors import NmsError, ParseError, Refused, TargetError, Timeout
@@ -12,6 +16,7 @@ from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.services.snmp.together import together
 from nms_workers.transport.deadline import deadline
+from tests.real.fleet import until
 from tests.services.snmp.faulty import Agent, Behaviour
 
 COLUMN = (1, 3, 6, 1, 2, 1, 2, 2, 1, 10)
@@ -109,6 +114,28 @@ def test_the_deadline_ends_it() -> None:
         assert isinstance(ended, Timeout)
         assert time.monotonic() - started < 2
         assert values == WHOLE[: len(values)] != []
+
+
+_ASK = """
+import sys
+from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.target import SnmpTarget
+target = SnmpTarget.model_validate({"host": "127.0.0.1", "port": sys.argv[1], "community": "env:TEST_PUBLIC"})
+print(SnmpClient(target).get(sys.argv[2]))
+"""
+
+
+def test_a_process_that_was_stopped_and_goes_on_asks_again() -> None:
+    """Linux ends the wait of a socket with a time limit when a process goes on (signal(7)): nobody is unreachable."""
+    with Agent(ROWS, Behaviour(delay=1.0)) as agent:
+        argv = [sys.executable, "-c", _ASK, str(agent.port), f"{BASE}.1"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+            until(lambda: agent.requests, "it was asked")
+            asking.send_signal(signal.SIGSTOP)
+            until(lambda: psutil.Process(asking.pid).status() == psutil.STATUS_STOPPED, "it was stopped")
+            asking.send_signal(signal.SIGCONT)
+            out, err = asking.communicate(timeout=30)
+    assert (out, asking.returncode) == ("10\n", 0), err
 
 
 def test_a_stalled_agent_costs_only_itself() -> None:
