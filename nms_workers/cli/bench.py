@@ -95,27 +95,6 @@ def traps(
         table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
 
 
-@contextmanager
-def _server(url: str) -> Iterator[str]:
-    """The named PostgreSQL, or one of our own for as long as it is needed."""
-    if url:
-        yield url
-        return
-    from nms_workers.embedded import Postgres
-
-    with tempfile.TemporaryDirectory(prefix="nms-workers-bench-") as folder:
-        server = Postgres(Path(folder) / "postgres")
-        server.prepare()
-        try:
-            with Supervisor(Path(folder) / "logs", on_event=lambda event: None) as supervisor:
-                supervisor.start(
-                    Process("postgres", server.argv, server.env, server.ready, stop_signal=server.stop_signal)
-                )
-                yield server.secret_url()
-        finally:
-            server.close()
-
-
 def snmp(
     targets: Annotated[int, typer.Option(min=1, max=5_000, help="Agents, on loopback.")] = 200,
     ports: Annotated[int, typer.Option(min=1, max=200, help="Ports of each.")] = 48,
