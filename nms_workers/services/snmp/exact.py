@@ -118,7 +118,7 @@ def set_many(target: SnmpTarget, values: Mapping[str, tuple[Kind, int | str]]) -
         asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid), _typed(oid, *value)) for oid, value in values.items()]
         _checked(target, await hlapi.set_cmd(engine, who, where, context, *asked, lookupMib=False))
 
-    _run(target, ask)
+    _run(target, ask, write=True)
 
 
 def plain(value: Any) -> Value:
@@ -145,7 +145,7 @@ def _typed(oid: str, kind: Kind, value: int | str) -> Any:
         raise Refused(f"{value!r:.80} is no {kind} for {oid}") from exc
 
 
-def _run(target: SnmpTarget, ask: Callable[..., Awaitable[T]]) -> T:
+def _run(target: SnmpTarget, ask: Callable[..., Awaitable[T]], *, write: bool = False) -> T:
     import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
 
     async def within() -> T:
@@ -153,7 +153,7 @@ def _run(target: SnmpTarget, ask: Callable[..., Awaitable[T]]) -> T:
         try:
             where = await _transport(hlapi, target)
             context = hlapi.ContextData(contextName=target.context.encode())
-            return await ask(hlapi, engine, _who(hlapi, target), where, context)
+            return await ask(hlapi, engine, _who(hlapi, target, write=write), where, context)
         finally:
             engine.close_dispatcher()
 
@@ -172,9 +172,9 @@ async def _transport(hlapi: Any, target: SnmpTarget) -> Any:
         raise Timeout(f"{target.address} cannot be reached: {exc}") from None
 
 
-def _who(hlapi: Any, target: SnmpTarget) -> Any:
+def _who(hlapi: Any, target: SnmpTarget, *, write: bool) -> Any:
     if target.community is not None:
-        return hlapi.CommunityData(target.community.reveal(), mpModel=0 if target.version == "1" else 1)
+        return hlapi.CommunityData(target.community_text(write=write), mpModel=0 if target.version == "1" else 1)
     return hlapi.UsmUserData(
         target.username,
         authKey=target.auth_key.reveal() if target.auth_key else None,

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from nms_workers.errors import NmsError
-from nms_workers.records import Record
-from nms_workers.service import Service, poll
+from nms_workers.records import Attributes, Record
+from nms_workers.service import Change, Service, action, poll
+from nms_workers.services.snmp import actions
+from nms_workers.services.snmp.actions import InterfaceName, Literally, State, SystemName, Text
 from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.exact import Kind
+from nms_workers.services.snmp.oid import Oid
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.services.snmp.together import together
 
@@ -24,3 +28,42 @@ class Snmp(Service):
     def interfaces(self, clients: Mapping[str, SnmpClient]) -> Answers:
         """Counters and states of every port, and since when the device runs."""
         yield from together(clients, lambda client: client.poll("interfaces"))
+
+    @action(undo="restore_values", serialize_by="oid")
+    def set_value(self, client: SnmpClient, oid: Oid, kind: Kind, value: Literally, dry_run: bool = False) -> Change:
+        """Set one instance, below what the target's `writable` names."""
+        return actions.set_value(client, actions.Setting(oid, kind, value), dry_run=dry_run)
+
+    @action(undo="restore_values")
+    def set_contact(self, client: SnmpClient, text: Text, dry_run: bool = False) -> Change:
+        """Set whom to call about the device (sysContact)."""
+        return actions.set_system(client, actions.CONTACT, text, dry_run=dry_run)
+
+    @action(undo="restore_values")
+    def set_location(self, client: SnmpClient, text: Text, dry_run: bool = False) -> Change:
+        """Set where the device is (sysLocation)."""
+        return actions.set_system(client, actions.LOCATION, text, dry_run=dry_run)
+
+    @action(undo="restore_values")
+    def set_name(self, client: SnmpClient, name: SystemName, dry_run: bool = False) -> Change:
+        """Set the device's name (sysName)."""
+        return actions.set_system(client, actions.NAME, name, dry_run=dry_run)
+
+    @action()
+    def restore_values(self, client: SnmpClient, before: Attributes) -> Change:
+        """Set again what one of these actions found before it changed it: their undo."""
+        return actions.restore_values(client, before)
+
+    @action(undo="restore_interface_admin_state", serialize_by="interface")
+    def set_interface_admin_state(
+        self, client: SnmpClient, interface: InterfaceName, state: State, dry_run: bool = False
+    ) -> Change:
+        """Put an interface up or down; never down the one through which the device is managed."""
+        return actions.set_admin_state(client, interface, state, dry_run=dry_run)
+
+    @action(serialize_by="interface")
+    def restore_interface_admin_state(
+        self, client: SnmpClient, interface: InterfaceName, before: Attributes
+    ) -> Change:
+        """Put an interface as it was before: the undo."""
+        return actions.restore_admin_state(client, interface, before)

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from nms_workers.errors import ConfigError
 from nms_workers.service import TargetSettings
+from nms_workers.services.snmp.oid import Oid
 from nms_workers.transport.secret import Secret
 
 _HOST = re.compile(
@@ -28,6 +30,8 @@ Host = Annotated[str, AfterValidator(_host)]
 UserName = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,32}$")]  # RFC 3414: an SnmpAdminString of 1 to 32
 ContextName = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,255}$")]
 
+_COMMUNITY = re.compile(r"[\x20-\x7e]{1,255}\Z")
+
 Version = Literal["1", "2c", "3"]
 AuthProtocol = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
 PrivProtocol = Literal["des", "aes128", "aes192", "aes256"]
@@ -40,6 +44,7 @@ class SnmpTarget(TargetSettings):
         host: its address or name.
         version: `1`, `2c` (RFC 1901) or `3` (RFC 3411 to 3418).
         community: of versions 1 and 2c.
+        write_community: of versions 1 and 2c, for changes; default: `community`.
         username: of version 3; with no more it is noAuthNoPriv.
         auth_protocol, auth_key: authentication of version 3 (RFC 3414, RFC 7860); the key is a pass phrase of 8
             characters or more.
@@ -52,12 +57,14 @@ class SnmpTarget(TargetSettings):
         profiles: profiles of your own, files in the format of ours.
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
+        writable: objects that `set_value` may set, each with all below it. None by default.
     """
 
     host: Host
     port: int = Field(161, ge=1, le=65_535)
     version: Version = "2c"
     community: Secret | None = None
+    write_community: Secret | None = None
     username: UserName | None = None
     auth_protocol: AuthProtocol | None = None
     auth_key: Secret | None = None
@@ -71,6 +78,7 @@ class SnmpTarget(TargetSettings):
     max_varbinds: PositiveInt = 200_000
     profiles: tuple[Path, ...] = ()
     static_every: PositiveFloat = 3600.0
+    writable: Annotated[tuple[Oid, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")
     def _fits_its_version(self) -> "SnmpTarget":
@@ -80,7 +88,7 @@ class SnmpTarget(TargetSettings):
             if self.username or self.auth_protocol or self.priv_protocol or self.context:
                 raise ValueError("username, keys and context belong to version 3")
             return self
-        if self.community is not None or self.username is None:
+        if self.community is not None or self.write_community is not None or self.username is None:
             raise ValueError("version 3 needs a username, and takes no community")
         if (self.auth_protocol is None) != (self.auth_key is None):
             raise ValueError("auth_protocol and auth_key belong together")
@@ -94,3 +102,18 @@ class SnmpTarget(TargetSettings):
     def address(self) -> str:
         """For messages."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def community_text(self, *, write: bool = False) -> str:
+        """The community of versions 1 and 2c; empty in version 3.
+
+        Raises:
+            ConfigError: it cannot be read, or is no text that a community can be.
+        """
+        secret = (self.write_community if write else None) or self.community
+        if secret is None:
+            return ""
+        text = secret.reveal()
+        if not _COMMUNITY.match(text):
+            hint = "a community is 1 to 255 printable ASCII characters"
+            raise ConfigError(f"what {secret} holds cannot be a community", hint=hint)
+        return text
