@@ -1,6 +1,9 @@
 """What is polled and changed at SNMP agents."""
 
 from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+from pydantic import Field
 
 from nms_workers.errors import NmsError
 from nms_workers.records import Attributes, Record
@@ -8,11 +11,13 @@ from nms_workers.service import Change, Service, action, poll
 from nms_workers.services.snmp import actions
 from nms_workers.services.snmp.actions import InterfaceName, Literally, State, SystemName, Text
 from nms_workers.services.snmp.client import SnmpClient
+from nms_workers.services.snmp.configuration import Configuration
 from nms_workers.services.snmp.exact import Kind
 from nms_workers.services.snmp.oid import Oid
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.services.snmp.together import together
 
+VersionName = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{12}Z$")]
 Answers = Iterator[tuple[str, Record | NmsError]]
 
 
@@ -28,6 +33,12 @@ class Snmp(Service):
     def interfaces(self, clients: Mapping[str, SnmpClient]) -> Answers:
         """Counters and states of every port, and since when the device runs."""
         yield from together(clients, lambda client: client.poll("interfaces"))
+
+    @poll(every="6h", deadline="10m", enumerates=("configuration",))
+    def configuration(self, client: SnmpClient) -> Iterator[Record]:
+        """The running configuration of devices whose settings say how it is read; a change of it is an event."""
+        if client.target.configuration is not None:
+            yield from Configuration(client.target).poll()
 
     @action(undo="restore_values", serialize_by="oid")
     def set_value(self, client: SnmpClient, oid: Oid, kind: Kind, value: Literally, dry_run: bool = False) -> Change:
@@ -67,3 +78,20 @@ class Snmp(Service):
     ) -> Change:
         """Put an interface as it was before: the undo."""
         return actions.restore_admin_state(client, interface, before)
+
+    @action(deadline="300s")
+    def show_configuration(
+        self, client: SnmpClient, version: VersionName | None = None, against: VersionName | None = None
+    ) -> Change:
+        """Show a version of the configuration without secrets (default: the running one), or how another differs."""
+        return Configuration(client.target).show(version or "", against or "")
+
+    @action(deadline="1800s", confirm=True, undo="undo_restore_configuration")
+    def restore_configuration(self, client: SnmpClient, version: VersionName, dry_run: bool = False) -> Change:
+        """Put a version in place of the running configuration, as a whole."""
+        return Configuration(client.target).restore(version, dry_run=dry_run)
+
+    @action(deadline="1800s", confirm=True)
+    def undo_restore_configuration(self, client: SnmpClient, before: Attributes) -> Change:
+        """Put back the version that a restored one replaced: its undo."""
+        return Configuration(client.target).restore(str(before.get("version")), dry_run=False)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 
 from nms_workers.errors import ConfigError
 from nms_workers.service import TargetSettings
+from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.oid import Oid
 from nms_workers.transport.secret import Secret
 
@@ -30,11 +31,54 @@ Host = Annotated[str, AfterValidator(_host)]
 UserName = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,32}$")]  # RFC 3414: an SnmpAdminString of 1 to 32
 ContextName = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,255}$")]
 
+def _driver(name: str) -> str:
+    if name not in drivers():
+        raise ValueError(f"there is no driver {name[:40]!r}; there are {', '.join(drivers())}")
+    return name
+
+
+Driver = Annotated[str, AfterValidator(_driver)]
 _COMMUNITY = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 Version = Literal["1", "2c", "3"]
 AuthProtocol = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
 PrivProtocol = Literal["des", "aes128", "aes192", "aes256"]
+
+
+class ConfigurationAccess(TargetSettings):
+    """How the configuration of a device is read and put back: by SSH, with a driver of NAPALM or netmiko.
+
+    Args:
+        driver: a name of `drivers.toml`: those of NAPALM can put it back, those of netmiko read it.
+        username, password, key_file: of the user; a key file is one of OpenSSH's.
+        enable: of the privileged mode, where the device asks for it.
+        port: of SSH.
+        archive: a folder on the worker's host, where each version is kept whole, secrets included, for the fleet's own
+            user only. Workers on several hosts share it, or the target names its `worker`.
+        keep: how many versions are kept.
+        known_hosts: the file with the device's host key; default: the user's own. `any_host_key`: it is not looked at.
+        timeout: seconds to wait for the answer to one command.
+        max_bytes: of a configuration.
+    """
+
+    driver: Driver
+    username: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")]
+    password: Secret | None = None
+    key_file: Path | None = None
+    enable: Secret | None = None
+    port: int = Field(22, ge=1, le=65_535)
+    archive: Path
+    keep: int = Field(100, ge=2, le=10_000)
+    known_hosts: Path | None = None
+    any_host_key: bool = False
+    timeout: PositiveFloat = Field(60.0, le=600)
+    max_bytes: PositiveInt = 4_000_000
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> "ConfigurationAccess":
+        if self.password is None and self.key_file is None:
+            raise ValueError("write password or key_file")
+        return self
 
 
 class SnmpTarget(TargetSettings):
@@ -57,6 +101,7 @@ class SnmpTarget(TargetSettings):
         profiles: profiles of your own, files in the format of ours.
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
+        configuration: how its running configuration is read; none: it is not.
         writable: objects that `set_value` may set, each with all below it. None by default.
     """
 
@@ -78,6 +123,7 @@ class SnmpTarget(TargetSettings):
     max_varbinds: PositiveInt = 200_000
     profiles: tuple[Path, ...] = ()
     static_every: PositiveFloat = 3600.0
+    configuration: ConfigurationAccess | None = None
     writable: Annotated[tuple[Oid, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""An agent of our own that lies, stalls, loses packets and takes SET: version 2c over a real socket, by pysnmp's codec."""
+"""An agent of our own that lies, stalls, loses packets, takes SET: version 2c over a real socket, by pysnmp's codec."""
 
 import random
 import socket

@@ -198,7 +198,8 @@ def test_an_agent_that_says_yes_and_does_nothing_is_found_out(monkeypatch: pytes
 
 def test_neighbours_by_lldp_and_cdp() -> None:
     rows = switch({})
-    lldp, local, cdp = (1, 0, 8802, 1, 1, 2, 1, 4), (1, 0, 8802, 1, 1, 2, 1, 3, 7, 1), (1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1)
+    lldp, local = (1, 0, 8802, 1, 1, 2, 1, 4), (1, 0, 8802, 1, 1, 2, 1, 3, 7, 1)
+    cdp = (1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1)
     mac = bytes.fromhex("0200c0ffee01")
     for column, value in {4: 4, 5: mac, 6: 5, 7: b"Ethernet1", 8: b"uplink", 9: b"spine-1", 10: b"a switch"}.items():
         rows[*lldp, 1, 1, column, 0, 502, 3] = value
