@@ -1,5 +1,6 @@
 """One SSH session with a device, by NAPALM or netmiko: extras that are imported when they are needed."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -9,6 +10,8 @@ from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.target import ConfigurationAccess
 from nms_workers.transport.deadline import remaining
 
+# the device did not understand the command: Cisco and alike, Juniper, MikroTik, Huawei
+_COMPLAINT = re.compile(r"\s*(?:\^\s|%|Error:|bad command|syntax error|expected|unknown command)", re.IGNORECASE)
 _CONNECT = 15.0  # seconds until the device asks who we are
 
 
@@ -59,21 +62,27 @@ def session(host: str, access: ConfigurationAccess) -> Iterator[Session]:
         raise
     except netmiko.NetmikoAuthenticationException:
         raise AuthError(f"{where} does not accept our user", hint="check username, password and key_file") from None
-    except paramiko.SSHException as exc:
-        key = "key" in str(exc).lower()
-        hint = "compare its host key and add it to known_hosts" if key else "does SSH listen there?"
-        raise Unreachable(f"no SSH session with {where}: {str(exc)[:200]}", hint=hint) from None
-    except netmiko.NetmikoTimeoutException:
-        raise Unreachable(f"no SSH session with {where}", hint="does SSH listen there?") from None
+    except (paramiko.SSHException, napalm.ConnectionException) as exc:  # netmiko's own are paramiko's, too
+        raise _no_session(where, exc) from None
     except netmiko.ReadTimeout:
         raise Timeout(f"{where} did not answer a command in {access.timeout:g} s") from None
-    except napalm.ConnectionException:
-        raise Unreachable(f"no SSH session with {where}", hint="does SSH listen there?") from None
     except (napalm.ReplaceConfigException, napalm.CommandErrorException) as exc:
         hint = "see whether its file system has room and its configuration archive works"
         raise Refused(f"{where} did not take the configuration: {type(exc).__name__}", hint=hint) from None
     except Exception as exc:  # noqa: BLE001 - the libraries have no common ancestor, and their words may hold secrets
         raise TargetError(f"the driver {access.driver} failed with {where}: {type(exc).__name__}") from None
+
+
+def _no_session(where: str, exc: BaseException) -> Unreachable:
+    """Why, as the first cause tells it."""
+    causes: list[str] = []
+    while exc is not None and len(causes) < 10:
+        causes.append(str(exc).lower())
+        exc = exc.__cause__ or exc.__context__  # type: ignore[assignment]
+    if any("known_hosts" in words or "host key" in words for words in causes):
+        hint = "compare its host key, and add it to known_hosts"
+        return Unreachable(f"the host key of {where} is not the known one", hint=hint)
+    return Unreachable(f"no SSH session with {where}", hint="does SSH listen there?")
 
 
 class _Netmiko:
@@ -152,7 +161,7 @@ def _limit(access: ConfigurationAccess) -> float:
 def _checked(access: ConfigurationAccess, text: str) -> str:
     if len(text) > access.max_bytes:
         raise ParseError(f"the configuration has more than {access.max_bytes} characters", hint="raise max_bytes")
-    if len(text.strip().splitlines()) < 2:
+    if len(text.strip().splitlines()) < 2 or _COMPLAINT.match(text):
         hint = "check the driver, and what the user may do"
         raise ParseError(f"the device shows no configuration to the driver {access.driver}", hint=hint)
     return text

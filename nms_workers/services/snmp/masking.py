@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ class Family:
 
     def lasting(self, text: str) -> list[str]:
         """The lines of a configuration, without those that are another at each reading."""
-        lines = [line.rstrip() for line in text.strip().splitlines()]
-        return [line for line in lines if not any(one.search(line) for one in self.volatile)]
+        lines = [line.rstrip() for line in text.splitlines()]
+        kept = [line for line in lines if not any(one.search(line) for one in self.volatile)]
+        while kept and not kept[-1]:
+            kept.pop()
+        return list(dropwhile(lambda line: not line, kept))
 
     def masked(self, lines: Sequence[str]) -> list[str]:
         """The same lines, as many, without secrets."""

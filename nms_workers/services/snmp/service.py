@@ -3,20 +3,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
+import msgspec
 from pydantic import Field
 
 from nms_workers.errors import NmsError
 from nms_workers.records import Attributes, Record
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import PROPOSED, Address, Change, Service, action, poll
 from nms_workers.services.snmp import actions
 from nms_workers.services.snmp.actions import InterfaceName, Literally, State, SystemName, Text
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.configuration import Configuration
+from nms_workers.services.snmp.discovery import discover
 from nms_workers.services.snmp.exact import Kind
 from nms_workers.services.snmp.oid import Oid
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.services.snmp.together import together
 
+Networks = Annotated[tuple[Address, ...], Field(max_length=1000)]
 VersionName = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{12}Z$")]
 Answers = Iterator[tuple[str, Record | NmsError]]
 
@@ -73,9 +76,7 @@ class Snmp(Service):
         return actions.set_admin_state(client, interface, state, dry_run=dry_run)
 
     @action(serialize_by="interface")
-    def restore_interface_admin_state(
-        self, client: SnmpClient, interface: InterfaceName, before: Attributes
-    ) -> Change:
+    def restore_interface_admin_state(self, client: SnmpClient, interface: InterfaceName, before: Attributes) -> Change:
         """Put an interface as it was before: the undo."""
         return actions.restore_admin_state(client, interface, before)
 
@@ -95,3 +96,10 @@ class Snmp(Service):
     def undo_restore_configuration(self, client: SnmpClient, before: Attributes) -> Change:
         """Put back the version that a restored one replaced: its undo."""
         return Configuration(client.target).restore(str(before.get("version")), dry_run=False)
+
+    @action(deadline="3600s")
+    def discover(self, client: SnmpClient, networks: Networks = ()) -> Change:
+        """Sweep networks for agents, those that the target's `discovery` names or a part; propose them as targets."""
+        swept, proposals = discover(client.target, networks)
+        after = {PROPOSED: msgspec.to_builtins(proposals), "asked": swept.asked}
+        return Change(changed=bool(proposals), message=str(swept), after=after)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from nms_workers.errors import ConfigError
-from nms_workers.service import TargetSettings
+from nms_workers.service import Address, TargetSettings
 from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.oid import Oid
 from nms_workers.transport.secret import Secret
@@ -30,6 +30,7 @@ def _host(text: str) -> str:
 Host = Annotated[str, AfterValidator(_host)]
 UserName = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,32}$")]  # RFC 3414: an SnmpAdminString of 1 to 32
 ContextName = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,255}$")]
+
 
 def _driver(name: str) -> str:
     if name not in drivers():
@@ -81,6 +82,24 @@ class ConfigurationAccess(TargetSettings):
         return self
 
 
+class Discovery(TargetSettings):
+    """Which networks may be swept for agents by the action `discover` of a target.
+
+    Args:
+        networks: those, and no others; public ones are not swept unless they stand here.
+        credentials: a TOML file of credentials that are tried after the target's own.
+        rate: requests a second.
+        max_addresses: of one sweep.
+        approve: beginnings of sysObjectID: such devices become targets without a person.
+    """
+
+    networks: Annotated[tuple[Address, ...], Field(min_length=1, max_length=1000)]
+    credentials: Path | None = None
+    rate: PositiveFloat = Field(100.0, le=10_000)
+    max_addresses: int = Field(4096, ge=1, le=65_536)
+    approve: Annotated[tuple[Oid, ...], Field(max_length=1000)] = ()
+
+
 class SnmpTarget(TargetSettings):
     """One SNMP agent.
 
@@ -102,6 +121,7 @@ class SnmpTarget(TargetSettings):
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
         configuration: how its running configuration is read; none: it is not.
+        discovery: what may be swept from it.
         writable: objects that `set_value` may set, each with all below it. None by default.
     """
 
@@ -124,6 +144,7 @@ class SnmpTarget(TargetSettings):
     profiles: tuple[Path, ...] = ()
     static_every: PositiveFloat = 3600.0
     configuration: ConfigurationAccess | None = None
+    discovery: Discovery | None = None
     writable: Annotated[tuple[Oid, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")

@@ -102,8 +102,8 @@ class Router:
         return f"Building configuration...\n\nCurrent configuration : {len(text)} bytes\n!\n{head}\n{text}\n"
 
     def take(self, text: str) -> str:
-        """configure replace"""
-        wanted = [line for line in text.splitlines() if line.strip()]
+        """configure replace: comments are not kept."""
+        wanted = [line for line in text.splitlines() if line.strip() and not line.startswith("!")]
         if self.refuses and any(self.refuses in line for line in wanted):
             return "The original configuration has been successfully restored.\nError: rollback failed\n"
         self.lines = [line for line in wanted if not self.deaf_to or self.deaf_to not in line]
@@ -157,8 +157,8 @@ class _Shell:
             self._router.commands.append(line.split("{")[0].strip())
         if self._mode == "(config)":
             return self._configure(line.strip())
-        if self._mode == "(tcl)":
-            return self._tcl(line.strip())
+        if self._mode == "(tcl)" and (line == "tclquit" or line.startswith("puts")):
+            return self._tcl(line.strip())  # every other command is done as outside of TCL
         for pattern, answer in _COMMANDS:
             if found := re.fullmatch(pattern, line.strip()):
                 return answer(self, *found.groups())
@@ -179,8 +179,6 @@ class _Shell:
             self._mode = ""
         elif put := _PUTS.match(line):
             self._router.files[put["file"]] = put["text"].replace("\r", "\n") + "\n"
-        elif line:
-            return f'invalid command name "{line}"\n'
         return ""
 
     def enter(self, mode: str) -> str:

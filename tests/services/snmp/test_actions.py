@@ -127,9 +127,7 @@ def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "", "\u00fcber", "x" * 256], ids=["newline", "empty", "wide", "long"])
-def test_a_community_is_checked_before_it_is_sent(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, bad: str
-) -> None:
+def test_a_community_is_checked_before_it_is_sent(connect: Connect, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("TEST_BAD", bad)
     client = connect(community="env:TEST_BAD")
     for call in (lambda: client.get(SYSTEM["name"]), lambda: client.set({SYSTEM["name"]: ("text", "x")})):
