@@ -165,7 +165,10 @@ def test_a_version_is_put_back_with_its_secrets_and_that_is_undone(start: Start,
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("fault", "why"),
-    [({"deaf_to": "uplink"}, "took the configuration, and has another"), ({"refuses": "uplink"}, "did not take the configuration")],
+    [
+        ({"deaf_to": "uplink"}, "took the configuration, and has another"),
+        ({"refuses": "uplink"}, "did not take the configuration"),
+    ],
     ids=["half", "refused"],
 )
 def test_a_device_that_does_not_take_it_is_found_out(

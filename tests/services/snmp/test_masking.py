@@ -103,7 +103,9 @@ OPEN = {
 }
 CASES = [(family, line) for family, lines in LINES.items() for line in lines]
 
-secrets = st.text(string.ascii_letters + string.digits + "$./!*+^", min_size=6, max_size=40).map(lambda text: f"Zq{text}")
+secrets = st.text(string.ascii_letters + string.digits + "$./!*+^", min_size=6, max_size=40).map(
+    lambda text: f"Zq{text}"
+)
 
 
 @pytest.mark.parametrize(("family", "line"), CASES)
