@@ -40,7 +40,7 @@ def discover_snmp(
     credentials: Annotated[
         list[str] | None,
         typer.Option(
-            help="A TOML file with [[credentials]], or an SNMP target whose credentials are tried; repeat it."
+            help="A TOML file of credentials, or an SNMP target whose are tried; repeat it."
         ),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests a second.")] = 100.0,

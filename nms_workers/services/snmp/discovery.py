@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from nms_workers.errors import AuthError, ConfigError, ParseError, Refused, TargetError, Timeout, Unreachable
+from nms_workers.errors import ConfigError, Refused, TargetError, Timeout, Unreachable
 from nms_workers.service import Proposal
 from nms_workers.services.snmp.fast import FastSession, Learned
 from nms_workers.services.snmp.oid import Value
@@ -230,8 +230,8 @@ def _ask(address: str, tried: Sequence[Credential], pace: _Pace) -> Device | Non
             except Timeout:
                 if time_left() <= 0:
                     raise _OutOfTime from None
-            except (AuthError, ParseError):
-                break
+            except TargetError:
+                break  # it does not take this credential, or is no agent
     return None
 
 

@@ -1,5 +1,6 @@
 """One SSH session with a device, by NAPALM or netmiko: extras that are imported when they are needed."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def session(host: str, access: ConfigurationAccess) -> Iterator[Session]:
     except ImportError:
         hint = "pip install nms-workers[config]"
         raise ConfigError("configurations are read by NAPALM and netmiko, which are not installed", hint=hint) from None
+    for library in ("netmiko", "paramiko"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # they log every line that is sent and read
     where = f"{host}, port {access.port}"
     try:
         made: _Napalm | _Netmiko = (_Napalm if drivers()[access.driver].library == "napalm" else _Netmiko)(host, access)

@@ -154,7 +154,7 @@ class _Shell:
 
     def line(self, line: str) -> str:
         if line.strip():
-            self._router.commands.append(line.split("{")[0].strip())
+            self._router.commands.append(line.split("{", maxsplit=1)[0].strip())
         if self._mode == "(config)":
             return self._configure(line.strip())
         if self._mode == "(tcl)" and (line == "tclquit" or line.startswith("puts")):
@@ -192,7 +192,8 @@ class _Shell:
     def directory(self, file: str | None = None) -> str:
         if file and file not in self._router.files:
             return f"%Error opening flash:/{file} (No such file or directory)\n"
-        return f"Directory of flash:/{file or ''}\n\n    1  -rw-        5592  {file}\n\n99999999 bytes total (88888888 bytes free)\n"
+        free = "99999999 bytes total (88888888 bytes free)"
+        return f"Directory of flash:/{file or ''}\n\n    1  -rw-        5592  {file}\n\n{free}\n"
 
     def running(self) -> str:
         return self._router.show() + "\n"

@@ -1,6 +1,7 @@
 """Configurations, read from and put back to a router of the tests' own by the real drivers."""
 
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,6 +245,22 @@ def test_settings_that_cannot_be(settings: dict[str, Any], tmp_path: Path) -> No
     with pytest.raises(ValidationError) as caught:
         SnmpTarget.model_validate({"host": "a", "community": "env:X", "configuration": access})
     assert "plain" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["netmiko", "napalm", "paramiko"])
+def test_without_the_extra_it_is_told_what_to_install(
+    start: Start, reach: Reach, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.partition(".")[0] == missing] or [missing]:
+        monkeypatch.setitem(sys.modules, name, None)  # as the interpreter marks what cannot be imported
+    with pytest.raises(ConfigError, match=r"pip install nms-workers\[config\]"):
+        read(reach(start()))
+
+
+def test_no_secret_is_logged(start: Start, reach: Reach, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        read(reach(start(), driver="ios"))
+    assert [secret for secret in (*SECRETS, PASSWORD) if secret in caplog.text] == []
 
 
 def test_each_driver_is_one_of_its_library_and_has_masks() -> None:
