@@ -10,7 +10,7 @@ import msgspec
 from pydantic import Field
 
 from nms_workers.errors import Refused
-from nms_workers.service import Change
+from nms_workers.service import Change, about_to_change
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.exact import Kind
 from nms_workers.services.snmp.fast import resolve
@@ -119,6 +119,7 @@ def set_admin_state(client: SnmpClient, interface: str, state: State, *, dry_run
         raise Refused(f"{interface} is not put down: {why}", hint="it would cut the device off from us")
     message = f"{interface} is {state}, it was {before['state']}"
     if not dry_run:
+        about_to_change(before)
         client.set({at: ("integer", _STATES[state])})
         _await(lambda: client.get(at) == _STATES[state], f"{interface} of {client.target.address} did not go {state}")
     return Change(changed=True, message=message, before=before, after=after)
@@ -172,6 +173,7 @@ def _set(client: SnmpClient, wanted: Sequence[Setting], *, dry_run: bool) -> Cha
     if not new:
         return Change(changed=False, message=f"{what} is as wanted already", before=before, after=after)
     if not dry_run:
+        about_to_change(before)
         client.set({one.oid: one.sent for one in new})
         _await(
             lambda: client.get_many([one.oid for one in new]) == {one.oid: one.answer for one in new},

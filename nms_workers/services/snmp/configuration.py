@@ -12,7 +12,7 @@ import msgspec
 
 from nms_workers.errors import ConfigError, Refused
 from nms_workers.records import Entity, Event, Record, Sample
-from nms_workers.service import Change
+from nms_workers.service import Change, about_to_change
 from nms_workers.services.snmp.archive import Archive, Version
 from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.login import session
@@ -81,6 +81,8 @@ class Configuration:
             about = {"version": before.name}
             if not told:
                 return Change(changed=False, message=f"{version} is in force already", before=about, after=about)
+            if not dry_run:
+                about_to_change(about)
             device.replace(text, agreed=lambda diff: bool(diff.strip()) and not dry_run)
             now = was if dry_run else device.running()
         after = _diff(told)
