@@ -120,8 +120,11 @@ class SnmpTarget(TargetSettings):
         profiles: profiles of your own, files in the format of ours.
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
-        configuration: how its running configuration is read; none: it is not.
-        discovery: what may be swept from it.
+        configuration: how its running configuration is read by SSH; none: it is not. A table with `driver`, `username`,
+            `password` or `key_file`, `archive` (where versions are kept whole), and if need be `enable`, `port`,
+            `keep`, `known_hosts`, `any_host_key`, `timeout`, `max_bytes`.
+        discovery: what the action `discover` may sweep from it. A table with `networks`, and if need be `credentials`
+            (a TOML file), `rate`, `max_addresses`, and `approve`: sysObjectIDs of devices that need no person.
         writable: objects that `set_value` may set, each with all below it. None by default.
     """
 
