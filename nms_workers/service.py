@@ -166,6 +166,30 @@ class FollowUp(msgspec.Struct, frozen=True):
     evidence: Attributes = {}
 
 
+class Proposal(msgspec.Struct, frozen=True):
+    """A target that an action found. It waits for a person, unless it is approved by a rule.
+
+    Args:
+        name: what it would be called.
+        settings: of its service, as JSON; secrets as references.
+        addresses: all that it was found at.
+        identity: names the device wherever it is found; empty: nothing does.
+        approved: it needs no person.
+        about: what was found out, as JSON.
+    """
+
+    name: str
+    settings: Attributes
+    addresses: tuple[str, ...] = ()
+    identity: str = ""
+    approved: bool = False
+    about: Attributes = {}
+
+
+PROPOSED = "proposed_targets"
+"""The key of `Change.after` with proposals of the action's own service, as JSON; they are entered as the job ends."""
+
+
 class Change(msgspec.Struct, frozen=True):
     """What an action did.
 

@@ -29,7 +29,7 @@ from nms_workers.jobs.wish import Wish
 from nms_workers.publish import publish_job, publish_shards
 from nms_workers.queues import CLASSES, queue
 from nms_workers.runtime import runtime, worker_name
-from nms_workers.service import Action, Client, services
+from nms_workers.service import PROPOSED, Action, Client, services
 from nms_workers.store.partitions import maintain
 from nms_workers.store.rollups import roll_up
 
@@ -117,6 +117,8 @@ def _action_task(app: Celery, kind: str, action: str, declared: Action) -> None:
             desk.send([job])
             return {"target": target, "state": job.state, "error": f"sent on to {job.queue}"}
         job = run_job(desk, job, runtime().worker, _client_of)
+        if job.good and PROPOSED in (job.after or {}):
+            runtime().inventory.outdate()
         return {"target": target, "state": job.state, "error": job.error}
 
 

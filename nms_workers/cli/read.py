@@ -23,7 +23,6 @@ Since = Annotated[str, typer.Option(help="How far back: 30s, 10m, 2h, 1d.")]
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("services")(list_services)
-    app.command("targets")(list_targets)
     app.command("poll")(poll_now)
     app.command("samples")(list_samples)
     app.command("runs")(list_runs)

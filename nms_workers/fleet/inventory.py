@@ -14,6 +14,7 @@ import redis
 
 KEY = "nms:targets"
 VERSION = "nms:targets:version"
+OUTDATED = "nms:targets:outdated"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ class Inventory:
             pipe.delete(KEY)
             if body:
                 pipe.hset(KEY, mapping=body)  # type: ignore[arg-type]
+            pipe.delete(OUTDATED)
             pipe.set(VERSION, uuid.uuid4().hex)  # a count would begin anew in a Redis that lost its data
             pipe.execute()
 
@@ -79,8 +81,12 @@ class Inventory:
         return targets
 
     def known(self) -> bool:
-        """Whether targets were ever published here: a Redis that lost its data has to be told anew."""
-        return bool(self._redis.exists(VERSION))
+        """Whether targets were ever published here, and are still those: a Redis that lost its data is told anew."""
+        return bool(self._redis.exists(VERSION)) and not self._redis.exists(OUTDATED)
+
+    def outdate(self) -> None:
+        """Say that the rows of `targets` were changed by somebody else than a sync: beat makes one within seconds."""
+        self._redis.set(OUTDATED, 1)
 
     def pick(self, ids: Sequence[int]) -> list[Target]:
         """Those of these targets that are still active."""

@@ -4,14 +4,17 @@ import math
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from nms_workers.fleet.proposals import propose
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, from_row, new_id
 from nms_workers.jobs.row import add
 from nms_workers.jobs.undo import TakenBack, add_undo
 from nms_workers.jobs.wish import Wish
+from nms_workers.service import PROPOSED, Proposal
 from nms_workers.store.schema import jobs
 
 
@@ -43,6 +46,9 @@ def end(
 def _go_further(connection: Connection, job: Job, who: str) -> None:
     if job.caused_by is not None:
         tell(connection, job.caused_by, f"follow-up {job.state}", who, f"job {job.id}: {_said(job)}")
+    if job.good and (found := (job.after or {}).get(PROPOSED)):
+        entered = propose(connection, job.service, "discovery", msgspec.convert(found, list[Proposal]))
+        tell(connection, job.id, "proposed", who, str(entered))
     if job.undoes is not None:
         tell(connection, job.undoes, "undone" if job.good else "undo failed", who, f"job {job.id}: {job.state}")
     if job.undo_after is not None and job.took_effect:

@@ -1,5 +1,6 @@
 """Net-SNMP's agent: versions 1, 2c and 3, with a writable system group."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,10 +14,25 @@ class SnmpdServer(Server):
     """Communities `public` (read) and `private` (write); users `noauth`, `auth` (SHA), `priv` (SHA, AES), `sha256`.
 
     Settings: https://www.net-snmp.org/docs/man/snmpd.conf.html; a list repeats the line.
+
+    Args:
+        addresses: where it listens, all at one port.
+        at_port: that port; default: a free one.
     """
 
-    def __init__(self, name: str, folder: Path, program: Path, conf: Conf, *, lines: str = "") -> None:
-        self._lines = lines
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        program: Path,
+        conf: Conf,
+        *,
+        lines: str = "",
+        addresses: Sequence[str] = ("127.0.0.1",),
+        at_port: int | None = None,
+    ) -> None:
+        self._lines, self._addresses, self._at_port = lines, addresses, at_port
+        self.host = addresses[0]
         self.user, self.password, self.dbname = "priv", PASSWORD, ""
         super().__init__(name, folder, program, conf)
         self.url = f"udp://{self.host}:{self.port}"
@@ -32,12 +48,14 @@ class SnmpdServer(Server):
             *((f"sha{bits}", f'SHA-{bits} "{PASSWORD}" AES "{PASSWORD}"', "priv") for bits in (224, 256, 384, 512)),
         ]
         made = [f"createUser {name} {keys}\nrwuser {name} {level}" for name, keys, level in users]
+        self.port = self._at_port or self.port
+        places = ",".join(f"udp:{address}:{self.port}" for address in self._addresses)
         conf = "\n".join(f"{key} {value}" for key, value in self.conf.items())
         base = dedent(
             f"""\
-            agentAddress udp:{self.host}:{self.port}
-            rocommunity public {self.host}
-            rwcommunity private {self.host}
+            agentAddress {places}
+            rocommunity public 127.0.0.1
+            rwcommunity private 127.0.0.1
             sysLocation a rack of the tests
             sysServices 76
             master agentx

@@ -7,6 +7,7 @@ from nms_workers.errors import Refused
 from nms_workers.records import Record
 from nms_workers.services.snmp import exact, ports
 from nms_workers.services.snmp.fast import FastSession, Learned, Row
+from nms_workers.services.snmp.neighbors import TABLES, Neighbor, neighbors
 from nms_workers.services.snmp.oid import Value, oid
 from nms_workers.services.snmp.profile import chosen
 from nms_workers.services.snmp.reading import OBJECT_ID, Reading
@@ -113,6 +114,11 @@ class SnmpClient:
                 rows.setdefault(index, {})[name] = written(value, how)  # type: ignore[arg-type]
         called = ports.identities(rows)
         return [{"interface": called[index], "index": int(index), **row} for index, row in rows.items()]
+
+    def discover_neighbors(self) -> list[Neighbor]:
+        """The devices at the other ends of its ports, by LLDP and CDP; of those it has, if any."""
+        tables = {table: list(self.walk(table)) for table in TABLES}
+        return list(neighbors(tables, self.get_interface_list()))
 
     def poll(self, name: str) -> Iterator[Record]:
         """The records of one poll, by the profiles that fit the device."""

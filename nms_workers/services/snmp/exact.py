@@ -160,7 +160,7 @@ async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, A
     from pysnmp.hlapi.v1arch import asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
     from pysnmp.proto.rfc1902 import Null, ObjectName  # noqa: PLC0415
 
-    community = _who(hlapi, target)
+    community = _who(hlapi, target, write=command == "set_cmd")
     asked = [(ObjectName(oid), Null("") if value is None else value) for oid, value in rows.items()]
     with hlapi.SnmpDispatcher() as dispatcher:
         where = await _transport(hlapi, target)
@@ -171,7 +171,7 @@ async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]
     """Twice where a kept engine fails with version 3: of an agent that began anew it takes no answer any more."""
     import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
 
-    who, where = _who(hlapi, target), await _transport(hlapi, target)
+    who, where = _who(hlapi, target, write=command == "set_cmd"), await _transport(hlapi, target)
     context = hlapi.ContextData(contextName=target.context.encode())
     key = tuple(map(str, vars(who).values()))
     while True:
@@ -227,9 +227,9 @@ async def _transport(hlapi: Any, target: SnmpTarget) -> Any:
         raise Timeout(f"{target.address} cannot be reached: {exc}") from None
 
 
-def _who(hlapi: Any, target: SnmpTarget) -> Any:
+def _who(hlapi: Any, target: SnmpTarget, *, write: bool) -> Any:
     if target.community is not None:
-        return hlapi.CommunityData(target.community.reveal(), mpModel=0 if target.version == "1" else 1)
+        return hlapi.CommunityData(target.community_text(write=write), mpModel=0 if target.version == "1" else 1)
     return hlapi.UsmUserData(
         target.username,
         authKey=target.auth_key.reveal() if target.auth_key else None,

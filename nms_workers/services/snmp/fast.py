@@ -217,7 +217,7 @@ class FastSession:
             session = SnmpSession(
                 resolve(target),
                 target.port,
-                community=target.community.reveal() if target.community else "",
+                community=target.community_text(),
                 engine_id=self._learned.engine_id,
                 user=_user(target),
                 version=_VERSIONS[target.version],

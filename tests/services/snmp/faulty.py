@@ -1,4 +1,4 @@
-"""An agent of our own that lies, stalls and loses packets: version 2c over a real socket, by pysnmp's codec."""
+"""An agent of our own that lies, stalls, loses packets, takes SET: version 2c over a real socket, by pysnmp's codec."""
 
 import random
 import socket
@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from pyasn1.codec.ber import decoder, encoder
 from pysnmp.proto import api
-from pysnmp.proto.rfc1905 import EndOfMibView, GetBulkRequestPDU, GetNextRequestPDU, NoSuchInstance
+from pysnmp.proto.rfc1905 import EndOfMibView, GetBulkRequestPDU, GetNextRequestPDU, NoSuchInstance, SetRequestPDU
 
 _V2C = api.PROTOCOL_MODULES[api.SNMP_VERSION_2C]
-_TOO_BIG, _GEN_ERR = 1, 5
+_TOO_BIG, _GEN_ERR, _NOT_WRITABLE = 1, 5, 17
 
 Oid = tuple[int, ...]
 
@@ -30,6 +30,7 @@ class Behaviour:
     lie: str = ""
     twice: bool = False  # every answer comes two times
     late: bool = False  # each answer comes only with the next request
+    forgets: bool = False  # says yes to SET, and goes on as before
 
 
 @dataclass
@@ -38,14 +39,18 @@ class Agent:
 
     Args:
         rows: object identifiers to integers or bytes.
+        writable: those of them that SET may change.
     """
 
     rows: Mapping[Oid, int | bytes]
     how: Behaviour = field(default_factory=Behaviour)
     seed: int = 7
+    writable: frozenset[Oid] = frozenset()
 
     def __post_init__(self) -> None:
         self.requests = 0
+        self.rows = dict(self.rows)
+        self.was_set: list[tuple[Oid, int | bytes]] = []
         self.repetitions: list[int] = []
         self._order = sorted(self.rows)
         self._chance = random.Random(self.seed)  # noqa: S311 - no secret
@@ -99,6 +104,8 @@ class Agent:
             _V2C.apiPDU.set_error_status(pdu, _GEN_ERR)
             _V2C.apiPDU.set_error_index(pdu, 1)
             rows = [(asked[0], _V2C.Null(""))]
+        elif isinstance(request, SetRequestPDU):
+            rows = self._set(pdu, request)
         elif bulk or isinstance(request, GetNextRequestPDU):
             rows = self._after(asked[0], repetitions)
         else:
@@ -107,6 +114,21 @@ class Agent:
             rows = getattr(self, f"_lie_{self.how.lie}")(pdu, rows, repetitions)
         _V2C.apiPDU.set_varbinds(pdu, rows)
         return bytes(encoder.encode(response))
+
+    def _set(self, pdu: Any, request: Any) -> list[Any]:
+        """All of them or none (RFC 3416 section 4.2.5)."""
+        asked = [(tuple(row[0]), _V2C.apiVarBind.get_oid_value(row)[1]) for row in request[3]]
+        for place, (oid, _) in enumerate(asked, start=1):
+            if oid not in self.writable:
+                _V2C.apiPDU.set_error_status(pdu, _NOT_WRITABLE)
+                _V2C.apiPDU.set_error_index(pdu, place)
+                return asked
+        for oid, value in asked:
+            new = bytes(value) if isinstance(value, _V2C.OctetString) else int(value)
+            self.was_set.append((oid, new))
+            if not self.how.forgets:
+                self.rows = {**self.rows, oid: new}
+        return asked
 
     def _after(self, oid: Oid, count: int) -> list[Any]:
         rows = [(one, self._value(one)) for one in self._order if one > oid][:count]
