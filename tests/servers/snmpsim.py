@@ -2,7 +2,7 @@
 
 import bz2
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gufo.snmp import SnmpError
@@ -10,27 +10,33 @@ from gufo.snmp.sync import SnmpSession
 
 from tests.servers.server import Conf, Server
 
+_GROUPS = "1 2 4.20 4.22 4.34 4.35 10.7 14.10 15.3 17.1 17.4 17.7.1.2.2 17.7.1.4.3 25.1 25.2 25.3.3 31.1.1 33 47.1.1.1 99 105"
+_MIB_2 = tuple(f"1.3.6.1.2.1.{group}" for group in _GROUPS.split())
+_SYSTEM = tuple(f"1.3.6.1.2.1.{group}" for group in ("1", "25", "47.1.1.1", "99"))
+_LLDP, _LAG, _CISCO = "1.0.8802.1.1.2.1", "1.2.840.10006.300.43.1", "1.3.6.1.4.1.9.9"
+
+SWITCH, ROUTER = "network/switch/cisco-c3560", "network/router/juniper-mx960-16-1r6-7-a"
+
+RECORDINGS: Mapping[str, tuple[str, ...]] = {
+    SWITCH: (_LLDP, _LAG, *_MIB_2, *(f"{_CISCO}.{group}" for group in ("13", "23", "46", "48", "91", "109.1.1.1"))),
+    ROUTER: (_LLDP, _LAG, *_MIB_2, "1.3.6.1.4.1.2636.3.1.13"),
+    "network/switch/hpe-procurve-516733-b21": (_LLDP, _LAG, *_MIB_2, "1.3.6.1.4.1.11.2.14.11"),
+    "network/router/huawei-s5720": (*_SYSTEM, *(f"1.3.6.1.4.1.2011.5.25.31.1.1.1.1.{column}" for column in (5, 7, 11))),
+    "network/firewall/fortinet-xcu": (*_SYSTEM, "1.3.6.1.4.1.12356.101.4"),
+    "network/firewall/paloalto-pa-5000": (*_SYSTEM, "1.3.6.1.4.1.25461.2.1.2.3"),
+    "cloud/arista-dcs-7150s-52-cl": (*_SYSTEM, "1.3.6.1.4.1.2021"),
+    "UPS/eaton-93e-80": (*_SYSTEM, "1.3.6.1.2.1.33"),
+}
+"""Recordings, and what is kept of each: some are long."""
+
 
 class SnmpsimServer(Server):
     """A recording is asked for by the community that is its path without ending: `network/switch/cisco-c3560`.
-
-    Args:
-        recordings: those of snmpsim-data that it has.
-        keep: recording to the beginnings of what is kept of it; one that is not named is kept whole.
+    It has those of `RECORDINGS`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        program: Path,
-        conf: Conf,
-        *,
-        recordings: Sequence[str] = (),
-        keep: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
+    def __init__(self, name: str, folder: Path, program: Path, conf: Conf) -> None:
         self.user, self.password, self.dbname = "", "", ""
-        self._recordings, self._keep = recordings, keep or {}
         super().__init__(name, folder, program, conf)
         self.url = f"udp://{self.host}:{self.port}"
 
@@ -38,12 +44,12 @@ class SnmpsimServer(Server):
         for part in ("cache", "home"):
             (self.folder / part).mkdir(exist_ok=True)
         (library,) = self.program.parents[1].glob("lib/python*/site-packages/snmpsim_data/data")
-        for one in self._recordings:
-            kept = tuple(f"{base}." for base in self._keep.get(one, ()))
+        for one, bases in RECORDINGS.items():
+            kept = tuple(f"{base}." for base in bases)
             rows = recorded(library, one)
             path = self.folder / "data" / f"{one}.snmprec"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{'|'.join(row)}\n" for row in rows if not kept or row[0].startswith(kept)))
+            path.write_text("".join(f"{'|'.join(row)}\n" for row in rows if row[0].startswith(kept)))
 
     def argv(self) -> list[str]:
         return [
@@ -60,7 +66,7 @@ class SnmpsimServer(Server):
     def ready(self) -> bool:
         """Every recording answers: each is indexed before."""
         try:
-            for community in self._recordings:
+            for community in RECORDINGS:
                 session = SnmpSession(self.host, self.port, community=community, timeout=2.0)
                 next(iter(session.getnext("1.3.6.1.2.1.1")))
         except (OSError, SnmpError):
