@@ -10,7 +10,9 @@ from gufo.snmp.sync import SnmpSession
 
 from tests.servers.server import Conf, Server
 
-_GROUPS = "1 2 4.20 4.22 4.34 4.35 10.7 14.10 15.3 17.1 17.4 17.7.1.2.2 17.7.1.4.3 25.1 25.2 25.3.3 31.1.1 33 47.1.1.1 99 105"
+_GROUPS = (
+    "1 2 4.20 4.22 4.34 4.35 10.7 14.10 15.3 17.1 17.4 17.7.1.2.2 17.7.1.4.3 25.1 25.2 25.3.3 31.1.1 33 47.1.1.1 99 105"
+)
 _MIB_2 = tuple(f"1.3.6.1.2.1.{group}" for group in _GROUPS.split())
 _SYSTEM = tuple(f"1.3.6.1.2.1.{group}" for group in ("1", "25", "47.1.1.1", "99"))
 _LLDP, _LAG, _CISCO = "1.0.8802.1.1.2.1", "1.2.840.10006.300.43.1", "1.3.6.1.4.1.9.9"
@@ -28,6 +30,8 @@ RECORDINGS: Mapping[str, tuple[str, ...]] = {
     "UPS/eaton-93e-80": (*_SYSTEM, "1.3.6.1.2.1.33"),
 }
 """Recordings, and what is kept of each: some are long."""
+
+_LAST = ("1.3.9.1.0", "2", "1")  # behind all tables, so that none is the last of all
 
 
 class SnmpsimServer(Server):
@@ -49,7 +53,8 @@ class SnmpsimServer(Server):
             rows = recorded(library, one)
             path = self.folder / "data" / f"{one}.snmprec"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{'|'.join(row)}\n" for row in rows if row[0].startswith(kept)))
+            told = [row for row in rows if row[0].startswith(kept)]
+            path.write_text("".join(f"{'|'.join(row)}\n" for row in [*told, _LAST]))
 
     def argv(self) -> list[str]:
         return [

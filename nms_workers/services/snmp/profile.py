@@ -10,9 +10,9 @@ A profile is a TOML file. It belongs to one poll, and holds tables:
 | changed_by | objects whose change says that names and descriptions may have changed |
 | table.object, table.oid | the symbolic name, and the object whose columns are read |
 | table.scalar | its columns are single values: `sub` ends in `.0` |
-| table.entity | the kind of entity that each row is; its attributes come from columns of the role `attribute` |
-| table.group | tables of one group share the attributes of rows with the same index; tables of one entity do so anyway |
-| table.labels | label name to where it comes from, or to several places of which the first that says something is taken |
+| table.entity | the kind of entity that each row is; its attributes are the columns of the role `attribute` |
+| table.group | tables of one group share the attributes of rows with the same index; those of one entity do anyway |
+| table.labels | label name to where it comes from, or to several places: the first that says something is taken |
 | table.alarm | when a row is an event that fires, see below |
 | column.object, column.sub | its symbolic name, and its number in the table |
 | column.metric | the metric its values are samples of; `scale` multiplies, `words` maps numbers of an enumeration |
@@ -171,7 +171,9 @@ def _resolved(table: Table, mibs: tuple[Path, ...]) -> Table:
     base = names.oid(table.oid) if "::" in table.oid else table.oid
     module = table.object.partition("::")[0]
     columns = [
-        column if column.sub else msgspec.structs.replace(column, sub=_below(base, names.oid(f"{module}::{column.object}")))
+        column
+        if column.sub
+        else msgspec.structs.replace(column, sub=_below(base, names.oid(f"{module}::{column.object}")))
         for column in table.column
     ]
     return msgspec.structs.replace(table, oid=base, column=tuple(columns))
@@ -212,7 +214,9 @@ def _check_column(where: str, column: Column, beside: Set[str]) -> None:
 
 def _check_alarm(where: str, poll: str, table: Table, alarm: Alarm) -> None:
     if poll not in ALARMS:
-        raise ConfigError(f"{where}: a profile of the poll {poll} has no alarms", hint=f"these have: {', '.join(ALARMS)}")
+        raise ConfigError(
+            f"{where}: a profile of the poll {poll} has no alarms", hint=f"these have: {', '.join(ALARMS)}"
+        )
     own = {column.object for column in table.column}
     if missing := {alarm.object, *alarm.when} - own:
         raise ConfigError(f"{where}: the alarm looks at {min(missing)}, which is no column")

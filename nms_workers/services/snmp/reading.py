@@ -1,7 +1,7 @@
 """One poll of one device: what is asked, in which requests, and what of it has to be looked at."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nms_workers.errors import ParseError, Refused, TargetError
@@ -106,7 +106,7 @@ class Reading:
         return answer
 
     def _is_new(self, head: dict[str, Value]) -> bool:
-        """Whether the plan is to be made: at first, after a restart of the device, when it says so, or after a while."""
+        """Whether the plan is to be made: at first, after a restart of the device, when it says so, after a while."""
         uptime = head.get(UPTIME)
         uptime = uptime if isinstance(uptime, int) else 0
         mark = tuple(head.get(oid) for oid in self._changed_by)
@@ -176,7 +176,7 @@ def _by_oid(tables: Sequence[Table]) -> list[list[Table]]:
     return list(found.values())
 
 
-def _column(columns: dict[str, str], oid: str, base: str) -> str | None:
+def _column(columns: Collection[str], oid: str, base: str) -> str | None:
     arcs = oid[len(base) + 1 :].split(".")
     for depth in range(1, len(arcs)):
         if (column := f"{base}.{'.'.join(arcs[:depth])}") in columns:

@@ -134,7 +134,9 @@ def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value], 
         for column in line.table.column
         if column.role == "attribute" and column.object in line.cells
     ]
-    words = [(at, {float(n): w for n, w in one.column.words.items()}) for at, one in enumerate(kept) if one.column.words]
+    words = [
+        (at, {float(n): w for n, w in one.column.words.items()}) for at, one in enumerate(kept) if one.column.words
+    ]
     return Shape(
         oids=oids,
         layout=Layout([one.series for one in kept]),

@@ -1,8 +1,8 @@
 """Who touches whom: neighbours by LLDP and CDP, learned MAC addresses, the ARP table, as links.
 
-A device is called by everything that others may know of it: its chassis (LLDP), its name, its addresses. Each of these is
-an entity `device` of its target, and the far end of a link is a `device`, too: where the two have the same key, they are
-the same. So it does not matter which of the two was read first, or by which worker.
+A device is called by everything that others may know of it: its chassis (LLDP), its name, its addresses. Each of these
+is an entity `device` of its target, and the far end of a link is a `device`, too: where the two have the same key, they
+are the same. So it does not matter which of the two was read first, or by which worker.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,8 @@ class Tables:
         self._facts = facts
         self._called = ports.identities(facts)
         self._bridge = {
-            port: str(row.get("dot1dBasePortIfIndex")) for port, row in self.rows("BRIDGE-MIB::dot1dBasePortEntry").items()
+            port: str(row.get("dot1dBasePortIfIndex"))
+            for port, row in self.rows("BRIDGE-MIB::dot1dBasePortEntry").items()
         }
 
     def rows(self, table: str) -> Mapping[str, Mapping[str, Value]]:
@@ -113,8 +114,7 @@ def records(tables: Tables, host: str, max_learned: int) -> Iterator[Record]:
     for name in _own_identities(tables, host):
         yield Entity("device", name)
     found = neighbors(tables)
-    for one in _joined(found):
-        yield one
+    yield from _joined(found)
     for protocol in ("lldp", "cdp"):
         count = sum(one.protocol == protocol for one in found)
         yield Sample("snmp_neighbors", count, {"protocol": protocol})
@@ -222,7 +222,7 @@ def _by_cdp(tables: Tables) -> Iterator[Neighbor]:
 
 
 def _learned(tables: Tables) -> list[Link]:
-    """MAC addresses that ports learned. Q-BRIDGE tells the VLAN, BRIDGE does not: it is asked where there is no other."""
+    """MAC addresses that ports learned. Q-BRIDGE tells the VLAN too; BRIDGE counts where there is no other."""
     found: dict[tuple[str, str], set[int]] = {}
     for index, row in tables.rows("Q-BRIDGE-MIB::dot1qTpFdbEntry").items():
         vlan, *arcs = index.split(".")
@@ -240,12 +240,20 @@ def _learned(tables: Tables) -> list[Link]:
 def _arp(tables: Tables) -> list[Link]:
     """Which addresses the device knows by which MAC address, at which port."""
     found: dict[tuple[str, str], list[str]] = {}
-    for table, prefix in (("IP-MIB::ipNetToPhysicalEntry", "ipNetToPhysical"), ("IP-MIB::ipNetToMediaEntry", "ipNetToMedia")):
+    for table, prefix in (
+        ("IP-MIB::ipNetToPhysicalEntry", "ipNetToPhysical"),
+        ("IP-MIB::ipNetToMediaEntry", "ipNetToMedia"),
+    ):
         for index, row in tables.rows(table).items():
             port, *arcs = index.split(".")
             address = inet(arcs) if prefix == "ipNetToPhysical" else ".".join(arcs)
             known = row.get(f"{prefix}PhysAddress")
-            if not address or not isinstance(known, bytes) or len(known) != 6 or row.get(f"{prefix}Type") == _INVALID_ARP:
+            if (
+                not address
+                or not isinstance(known, bytes)
+                or len(known) != 6
+                or row.get(f"{prefix}Type") == _INVALID_ARP
+            ):
                 continue
             addresses = found.setdefault((tables.port(port), known.hex(":")), [])
             if address not in addresses and len(addresses) < _MAX_ADDRESSES:

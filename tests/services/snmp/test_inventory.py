@@ -7,7 +7,10 @@ from tests.services.snmp.test_profiles import Device
 
 
 def test_everything_of_a_recorded_switch(device: Device, snmpsim: SnmpsimServer) -> None:
-    told = {name: bytes.fromhex(value).decode("latin-1") if tag == "4x" else value for name, tag, value in snmpsim.rows(SWITCH)}
+    told = {
+        name: bytes.fromhex(value).decode("latin-1") if tag == "4x" else value
+        for name, tag, value in snmpsim.rows(SWITCH)
+    }
 
     def column(base: str) -> dict[str, str]:
         return {name.removeprefix(f"{base}."): value for name, value in told.items() if name.startswith(f"{base}.")}

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from nms_workers.child import end_with_parent
 from nms_workers.errors import NmsError
-from nms_workers.records import Entity, Link, Record
+from nms_workers.records import Entity, Link, Record, Sample
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.service import Snmp
 from tests.conftest import StartServer
@@ -35,14 +36,16 @@ def run(*argv: str) -> None:
 
 
 @pytest.fixture
-def wired(start_server: StartServer, tmp_path: Path) -> Iterator[Server]:
-    """An agent of a host whose port is wired to another host; both speak LLDP, and the far one is called `far-switch`."""
+def wired(start_server: StartServer) -> Iterator[Server]:
+    """An agent of a host that is wired to another host; both speak LLDP, and the far one is called `far-switch`."""
     if not _LLDPD.exists() or os.geteuid() != 0:
         raise ServerMissing("lldpd", "it is not installed, or we are not root", "apt-get install lldpd, as root")
     agent = start_server("snmpd")
     mark = str(os.getpid())
     namespaces = [f"nms-lldp-{side}-{mark}" for side in "ab"]
     with ExitStack() as undo:
+        folder = Path(undo.enter_context(TemporaryDirectory(prefix="nms-lldp-")))
+        folder.chmod(0o755)  # the daemon gives up its rights, and looks for its own socket then
         for namespace in namespaces:
             run("ip", "netns", "add", namespace)
             undo.callback(run, "ip", "netns", "del", namespace)
@@ -51,11 +54,14 @@ def wired(start_server: StartServer, tmp_path: Path) -> Iterator[Server]:
         run("ip", "-netns", a, "link", "set", "near0", "up")
         run("ip", "-netns", b, "link", "set", "far0", "up")
         Path("/run/lldpd").mkdir(exist_ok=True)
-        sides = ((a, "near-switch", "near0", ["-x", "-X", str(agent.folder / "agentx" / "master")]), (b, "far-switch", "far0", []))
+        sides: tuple[tuple[str, str, str, list[str]], ...] = (
+            (a, "near-switch", "near0", ["-x", "-X", str(agent.folder / "agentx" / "master")]),
+            (b, "far-switch", "far0", []),
+        )
         for namespace, name, port, more in sides:
-            socket = tmp_path / f"{port}.sock"
+            socket = folder / f"{port}.sock"
             argv = ["ip", "netns", "exec", namespace, str(_LLDPD), "-d", "-u", str(socket), "-I", port, "-C", port]
-            with (tmp_path / f"{port}.log").open("wb") as log:
+            with (folder / f"{port}.log").open("wb") as log:
                 daemon = subprocess.Popen(
                     [*argv, *more],
                     stdout=log,
@@ -170,7 +176,7 @@ def test_over_the_bound_is_counted() -> None:
     counted = {
         (one.metric, one.labels["table"]): one.value
         for one in records
-        if not isinstance(one, Link | Entity) and hasattr(one, "labels") and "table" in one.labels
+        if isinstance(one, Sample) and "table" in one.labels
     }
     assert counted["snmp_learned_addresses", "fdb"] == 10
     assert counted["snmp_left_out_addresses", "fdb"] == 6
