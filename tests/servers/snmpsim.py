@@ -18,6 +18,7 @@ _SYSTEM = tuple(f"1.3.6.1.2.1.{group}" for group in ("1", "25", "47.1.1.1", "99"
 _LLDP, _LAG, _CISCO = "1.0.8802.1.1.2.1", "1.2.840.10006.300.43.1", "1.3.6.1.4.1.9.9"
 
 SWITCH, ROUTER = "network/switch/cisco-c3560", "network/router/juniper-mx960-16-1r6-7-a"
+UPS = "UPS/eaton-93e-80"
 
 RECORDINGS: Mapping[str, tuple[str, ...]] = {
     SWITCH: (_LLDP, _LAG, *_MIB_2, *(f"{_CISCO}.{group}" for group in ("13", "23", "46", "48", "91", "109.1.1.1"))),
@@ -27,7 +28,7 @@ RECORDINGS: Mapping[str, tuple[str, ...]] = {
     "network/firewall/fortinet-xcu": (*_SYSTEM, "1.3.6.1.4.1.12356.101.4"),
     "network/firewall/paloalto-pa-5000": (*_SYSTEM, "1.3.6.1.4.1.25461.2.1.2.3"),
     "cloud/arista-dcs-7150s-52-cl": (*_SYSTEM, "1.3.6.1.4.1.2021"),
-    "UPS/eaton-93e-80": (*_SYSTEM, "1.3.6.1.2.1.33"),
+    UPS: (*_SYSTEM, "1.3.6.1.2.1.2", "1.3.6.1.2.1.33"),
 }
 """Recordings, and what is kept of each: some are long."""
 

@@ -13,7 +13,7 @@ from nms_workers.services.snmp.profile import ALARMS, POLLS, Profile, ours, read
 from nms_workers.services.snmp.service import Snmp
 from nms_workers.services.snmp.target import SnmpTarget
 from tests.metric_contract import never_emitted, undeclared
-from tests.servers.snmpsim import RECORDINGS, ROUTER, SWITCH, SnmpsimServer
+from tests.servers.snmpsim import RECORDINGS, ROUTER, SWITCH, UPS, SnmpsimServer
 from tests.services.snmp.conftest import Connect
 from tests.services.snmp.faulty import Agent
 from tests.services.snmp.vendors import VENDORS, oid, rows
@@ -117,6 +117,7 @@ def test_what_is_emitted_is_what_is_declared(device: Device, connect: Connect) -
             records += polled(one, poll)
     for recording in RECORDINGS.keys() - {SWITCH, ROUTER}:
         records += polled(device(recording), "health")
+    records += polled(device(UPS), "interfaces")  # it has no 64-bit counters
     for name in VENDORS:
         with vendor(name) as agent:
             records += polled(client(agent), "health")
