@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nms_workers.errors import ParseError, Refused, TargetError
-from nms_workers.records import Record, Sample
+from nms_workers.records import Record
 from nms_workers.services.snmp.fast import FastSession, Row
 from nms_workers.services.snmp.lines import Line, lines_of
 from nms_workers.services.snmp.oid import Value
@@ -42,7 +42,7 @@ class Reading:
 
     Args:
         profiles: those that fit the device.
-        target: for its bounds.
+        target: for its version and `static_every`.
         fresh: names and descriptions are what the poll is about, and read every time.
     """
 
@@ -70,7 +70,7 @@ class Reading:
         oids, values = answer.oids, answer.values
         shape = self._shape
         if shape is None or not shape.fits(oids, values):
-            shape = shape_of(self._tables, oids, values, self._target.max_series)
+            shape = shape_of(self._tables, oids, values)
             if answer.error is None:
                 self._shape = shape
         if entities:
@@ -79,8 +79,6 @@ class Reading:
             yield shape.block(values)
         if shape.watches:
             yield from shape.events(ALARMS[self._poll], values)
-        if shape.left_out:
-            yield Sample("snmp_left_out_series", shape.left_out, {"poll": self._poll})
         if answer.error is not None:
             raise answer.error
 

@@ -62,7 +62,6 @@ class Shape:
         facts: places and values of what is no number: when one of them changes, the shape is made anew.
         entities: the rows that are something by themselves.
         watches: the rows that may be events.
-        left_out: series over the bound.
     """
 
     oids: list[str]
@@ -75,7 +74,6 @@ class Shape:
     facts: tuple[Value, ...]
     entities: tuple[Entity, ...]
     watches: tuple[Watch, ...]
-    left_out: int
 
     def fits(self, oids: list[str], values: Sequence[Value]) -> bool:
         """Whether an answer has the same rows, which say the same of themselves."""
@@ -113,7 +111,7 @@ class _Member:
     scale: float
 
 
-def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value], max_series: int) -> Shape:
+def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value]) -> Shape:
     """The shape of an answer.
 
     Args:
@@ -126,8 +124,7 @@ def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value], 
         raise ParseError("the agent names a row twice", hint="its SNMP agent is at fault")
     lines = lines_of(tables, oids, values)
     names = names_of(lines)
-    members = list(_members(lines, names))
-    kept = _told_apart(members[:max_series])
+    kept = _told_apart(list(_members(lines, names)))
     facts = [
         line.cells[column.object][0]
         for line in lines
@@ -148,7 +145,6 @@ def shape_of(tables: Iterable[Table], oids: list[str], values: Sequence[Value], 
         facts=tuple(values[place] for place in facts),
         entities=tuple(_entities(lines, names)),
         watches=tuple(_watches(lines, names)),
-        left_out=len(members) - len(kept),
     )
 
 

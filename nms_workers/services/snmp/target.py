@@ -51,7 +51,6 @@ class SnmpTarget(TargetSettings):
         max_varbinds: what one poll may read of one agent.
         profiles: profiles of your own, files in the format of ours.
         mibs: folders of MIB files, each named as its module. They give names to objects, in profiles of your own too.
-        max_series: series that one poll of one agent may bring.
         max_learned: MAC addresses that one agent may tell that its ports have learned, and its ARP table as many.
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
@@ -74,7 +73,6 @@ class SnmpTarget(TargetSettings):
     max_varbinds: PositiveInt = 200_000
     profiles: tuple[Path, ...] = ()
     mibs: tuple[Path, ...] = ()
-    max_series: PositiveInt = 50_000
     max_learned: PositiveInt = Field(4000, le=4000)
     static_every: PositiveFloat = 3600.0
 

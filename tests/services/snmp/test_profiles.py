@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nms_workers.errors import ConfigError
-from nms_workers.records import Event, Record, Sample, SampleBlock
+from nms_workers.records import Event, Record, SampleBlock
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.profile import ALARMS, POLLS, Profile, ours, read
 from nms_workers.services.snmp.service import Snmp
@@ -19,11 +19,6 @@ from tests.services.snmp.faulty import Agent
 from tests.services.snmp.vendors import VENDORS, oid, rows
 
 Device = Callable[[str], SnmpClient]
-
-# declared metrics that nothing here gives, and why
-NOT_GIVEN = {
-    "snmp_left_out_series": "told only when a bound is passed: test_series_over_the_bound",
-}
 
 
 def client(agent: Agent, **settings: Any) -> SnmpClient:
@@ -124,7 +119,7 @@ def test_what_is_emitted_is_what_is_declared(device: Device, connect: Connect) -
     with Agent(peers(("10.0.0.1", 6, 2))) as agent:
         records += polled(client(agent), "routing")
     assert undeclared(Snmp, records) == []
-    assert set(never_emitted(Snmp, records)) == set(NOT_GIVEN)
+    assert never_emitted(Snmp, records) == []
 
 
 # object to metric and factor, written down once more from RFC 2863, apart from the profile
@@ -191,15 +186,6 @@ def test_a_device_is_asked_only_for_what_it_has() -> None:
         planned, agent.requests = agent.requests, 0
         assert measured(polled(one, "health")) == first
     assert agent.requests <= 4 < planned, "one for the uptime, the others for its two tables"
-
-
-def test_series_over_the_bound() -> None:
-    with vendor("mikrotik") as agent:
-        records = polled(client(agent, max_series=5), "health")
-    (left_out,) = [one for one in records if isinstance(one, Sample)]
-    assert (left_out.metric, left_out.value) == ("snmp_left_out_series", 2)
-    assert len(measured(records)) == 5
-    assert undeclared(Snmp, records) == []
 
 
 OWN = """
