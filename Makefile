@@ -37,7 +37,7 @@ lint: .venv/installed-dev ## style and types
 
 lock: $(BIN)/uv ## choose the newest versions that fit and pin them
 	@$(COMPILE) --upgrade pyproject.toml --output-file requirements.lock
-	@$(COMPILE) --upgrade $(LOCK_SOURCES) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) --upgrade $(LOCK_SOURCES) --all-extras --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 docs: .venv/installed ## write the page of every service
 	@$(BIN)/nms-workers pages docs/services

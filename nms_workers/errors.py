@@ -95,5 +95,17 @@ class Unchanged(TargetError):
     outcome = Outcome.UNCHANGED
 
 
+class Underway(NmsError):
+    """A change was asked for and is not there yet. The job gives its slot back, and looks again later.
+
+    Args:
+        again: seconds until then.
+    """
+
+    def __init__(self, message: str, *, again: float) -> None:
+        super().__init__(message)
+        self.again = again
+
+
 class ConfigError(NmsError):
     """The settings cannot be used; the message says where and why."""

@@ -10,6 +10,8 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic import ValidationError as PydanticError
 
 from nms_workers.errors import ConfigError, Refused
@@ -88,6 +90,7 @@ class Action:
     deadline: float
     serialize_by: str | None
     idempotent: bool
+    looks_first: bool
     previews: bool  # whether the method takes `dry_run`
     summary: str
     arguments: type[BaseModel]
@@ -134,6 +137,19 @@ AddressToCutOff = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)
 """An address or a network that an action bans, blocks or drops; an IPv4-mapped IPv6 one is read as IPv4."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Marks an argument of an action: it changes what the interface of this name sends or receives. Guards look at it.
+
+    The interface is one of the host that the action runs on, in the network namespace that the target's setting
+    `netns` names, if it has one.
+    """
+
+
+InterfaceToChange = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}$"), Changes()]
+"""A network interface that an action shapes, limits or clears, as Linux allows its name; in ASCII, never an option."""
+
+
 class FollowUp(msgspec.Struct, frozen=True):
     """A job that an action asks for when it is done: how one service makes another act without knowing it.
 
@@ -158,6 +174,7 @@ class Change(msgspec.Struct, frozen=True):
         message: one line for people.
         before, after: the state the action looked at, as JSON.
         follow_ups: jobs that are submitted in the transaction in which this one ends well.
+        undo_after: seconds after which the fleet takes it back; None: not of itself.
     """
 
     changed: bool
@@ -165,6 +182,54 @@ class Change(msgspec.Struct, frozen=True):
     before: Attributes = {}
     after: Attributes = {}
     follow_ups: tuple[FollowUp, ...] = ()
+    undo_after: float | None = None
+
+
+_keep: ContextVar[Callable[[Attributes], None] | None] = ContextVar("keep", default=None)
+_asked: ContextVar[set[str] | None] = ContextVar("asked", default=None)
+
+
+def about_to_change(before: Attributes) -> None:
+    """Keep what is there now, before an action changes it: whoever dies in the middle of it leaves that behind.
+
+    A later attempt finds the target changed, maybe by an earlier one. What the first attempt kept stands in the job as
+    `before`, whatever a later one tells, so an undo gives back what was there. Outside of a job nothing is kept.
+
+    Raises:
+        Skipped: it cannot be kept now; nothing was changed.
+    """
+    keep = _keep.get()
+    if keep is not None:
+        keep(before)
+
+
+def about_to_ask(request: str) -> bool:
+    """Whether to send this request: False when the job sent it in an earlier run and was put back (`errors.Underway`).
+
+    Such a run only looks whether what was asked for is there now. Outside of a job it is always True.
+    """
+    asked = _asked.get()
+    if asked is None:
+        return True
+    new = request not in asked
+    asked.add(request)
+    return new
+
+
+def can_be_put_back() -> bool:
+    """Whether `errors.Underway` leads to another run: inside a job it does."""
+    return _asked.get() is not None
+
+
+@contextmanager
+def kept_by(keep: Callable[[Attributes], None], asked: set[str] | None = None) -> Iterator[None]:
+    """Inside, `about_to_change` calls `keep`, and `about_to_ask` notes what is asked in `asked`."""
+    kept, noted = _keep.set(keep), _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(noted)
+        _keep.reset(kept)
 
 
 @dataclass(frozen=True)
@@ -232,6 +297,7 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
     deadline: str = "60s",
     serialize_by: str | None = None,
     idempotent: bool = True,
+    looks_first: bool = False,
 ) -> Callable[[F], F]:
     """Declare a method of a service as an action: `(client, **arguments) -> Change`. It looks before it changes.
 
@@ -239,14 +305,17 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
 
     Args:
         undo: the action that takes this one back. It is called with those of the arguments it takes, and with what the
-            `Change` had as `before` when it has an argument of this name.
+            `Change` had as `before` and `after` when it has arguments of these names.
         runs_at: `edge` runs it on the worker beside the target.
         confirm: destructive: refused unless the argument `confirm` equals the target's name.
         deadline: the hard limit of one run.
         serialize_by: an argument. Changes of one target run one at a time and in order; with this, only those that have
-            the same value in this argument, or that name none.
+            the same value in this argument, or that name none. An id (a UUID) names none: the same thing may be called
+            by its name elsewhere.
         idempotent: whether running it twice is as running it once, as it should be. False: it is not run again when its
             worker died or its target did not answer, since nobody knows whether it was done.
+        looks_first: it calls `about_to_change` before it changes anything, so that a dry run can stop it there and tell
+            what is there now.
     """
 
     def declare(method: F) -> F:
@@ -257,6 +326,7 @@ def action(  # noqa: PLR0913 - they are named, and a declaration is one line
             "deadline": seconds(deadline),
             "serialize_by": serialize_by,
             "idempotent": idempotent,
+            "looks_first": looks_first,
         }
         return method
 

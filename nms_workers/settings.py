@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -94,6 +95,7 @@ class Workers(Section):
     poll_threads: int = Field(default=20, ge=1, le=500)
     control_threads: int = Field(default=4, ge=1, le=50)
     action_processes: int = Field(default=2, ge=1, le=64)
+    edge_processes: int = Field(default=2, ge=1, le=64)
 
 
 class Retention(Section):
@@ -127,13 +129,17 @@ class Web(Section):
     flower_auth: Secret | None = None
 
 
-def matches(patterns: Iterable[str], service_action: str) -> bool:
-    """Whether one of these patterns names the action, written `service.action`."""
-    return any(fnmatchcase(service_action, pattern) for pattern in patterns)
+def matches(patterns: Iterable[str], service_action: str, target: str = "") -> bool:
+    """Whether one of these patterns names the action, written `service.action`, at this target."""
+    split = (pattern.partition("@") for pattern in patterns)
+    return any(fnmatchcase(service_action, one) and (not at or fnmatchcase(target, where)) for one, at, where in split)
 
 
-ActionPattern = Annotated[str, Field(pattern=r"^(\*|(\*|[A-Za-z][A-Za-z0-9_-]*)\.(\*|[A-Za-z_][A-Za-z0-9_]*))$")]
+_ACTION = r"(\*|(\*|[A-Za-z][A-Za-z0-9_-]*)\.(\*|[A-Za-z_][A-Za-z0-9_]*))"
+ActionPattern = Annotated[str, Field(pattern=rf"^{_ACTION}$")]
 ActionPatterns = Annotated[tuple[ActionPattern, ...], Field(max_length=100)]
+TargetedPattern = Annotated[str, Field(pattern=rf"^{_ACTION}(@[A-Za-z0-9_.:@/*-]{{1,100}})?$")]
+TargetedPatterns = Annotated[tuple[TargetedPattern, ...], Field(max_length=100)]
 
 
 class Limit(Section):
@@ -157,7 +163,7 @@ class Window(Section):
     """
 
     rule: Literal["only", "never"]
-    actions: ActionPatterns = ("*",)
+    actions: TargetedPatterns = ("*",)
     cron: str | None = Field(default=None, max_length=200)
     lasts: Annotated[Duration, Field(le=366 * 86_400)] | None = None
     zone: str = Field(default="UTC", max_length=100)
@@ -189,6 +195,14 @@ def _check_cron(cron: str, zone: str) -> None:
         raise ValueError(f"{cron!r} has not five fields, or never comes")
 
 
+def _nat64(prefix: IPv6Network) -> IPv6Network:
+    if prefix.prefixlen not in (32, 40, 48, 56, 64, 96):
+        raise ValueError("a NAT64 prefix is /32, /40, /48, /56, /64 or /96 (RFC 6052)")
+    return prefix
+
+
+Nat64Prefix = Annotated[IPv6Network, AfterValidator(_nat64)]
+InterfacePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+*-]{1,15}$")]
 Finder = Literal["interfaces", "gateways", "resolvers", "fleet", "targets"]
 
 
@@ -200,15 +214,20 @@ class Guards(Section):
         find: whose addresses are found and protected too: this host's own, its default gateways and name servers, the
             broker, PostgreSQL and Redis (`fleet`), every target.
         widest_ipv4, widest_ipv6: the shortest prefix length an action may cut off.
-        allow, deny: actions that may run, `service.action` with `*`; deny comes before allow.
+        nat64: NAT64 prefixes of the provider's own, whose addresses carry IPv4 ones (RFC 6052).
+        free_interfaces: interfaces that may be shaped, limited and cleared though the fleet is reached through them;
+            names with `*`.
+        allow, deny: actions that may run, `service.action` or `service.action@target`, with `*`; deny comes first.
     """
 
     protected: Annotated[tuple[IPvAnyNetwork, ...], Field(max_length=10_000)] = ()
     find: tuple[Finder, ...] = ("interfaces", "gateways", "resolvers", "fleet", "targets")
     widest_ipv4: int = Field(default=24, ge=0, le=32)
     widest_ipv6: int = Field(default=64, ge=0, le=128)
-    allow: ActionPatterns = ("*",)
-    deny: ActionPatterns = ()
+    nat64: Annotated[tuple[Nat64Prefix, ...], Field(max_length=100)] = ()
+    free_interfaces: Annotated[tuple[InterfacePattern, ...], Field(max_length=100)] = ()
+    allow: TargetedPatterns = ("*",)
+    deny: TargetedPatterns = ()
     limits: Annotated[tuple[Limit, ...], Field(max_length=100)] = (
         Limit(per="requester", jobs=2_000, within=600.0),
         Limit(per="action", jobs=5_000, within=600.0),
@@ -403,7 +422,8 @@ def _guard_faults(guards: Guards) -> Iterable[Fault]:
     ]
     for where, patterns in places:
         for pattern in patterns:
-            if pattern != "*" and not any(matches((pattern,), one) for one in known):
+            action = pattern.partition("@")[0]
+            if action != "*" and not any(matches((action,), one) for one in known):
                 yield ("guards", *where), f"no action is named {pattern!r}; `nms-workers services` lists them"
 
 

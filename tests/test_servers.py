@@ -89,7 +89,7 @@ def test_keeps_its_data_when_stopped_and_when_killed(name: str, start_server: St
     assert _read(server) == 42
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", [*STORES, "netdata"])
 def test_listens_on_the_loopback_interface_only(name: str, session_server: StartServer) -> None:
     server = session_server(name)
     family = {server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))}

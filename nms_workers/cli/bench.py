@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -44,18 +45,28 @@ def store(
         table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
 
 
+class Place(StrEnum):
+    """Where actions are measured."""
+
+    FAIL2BAN = "fail2ban"
+    REDIS = "redis"
+
+
 def actions(
-    count: Annotated[int, typer.Option("--actions", min=1, max=10_000, help="How many.")] = 1_000,
+    at: Annotated[Place, typer.Option(help="What is changed: bans at a fail2ban, or FLUSHDB at a Valkey.")] = (
+        Place.FAIL2BAN
+    ),
+    jobs: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 1_000,
     rate: Annotated[float, typer.Option(min=0.1, max=1_000, help="Of them a second.")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask for actions through a fleet started for the run, and measure from there to each effect.
 
-    Example: nms-workers bench actions --actions 200 --json
+    Example: nms-workers bench actions --jobs 200 --json
     """
     from nms_workers.bench.actions import run
 
-    found = run(actions=count, rate=rate)
+    found = run(at=at.value, actions=jobs, rate=rate, tell=lambda line: typer.echo(line, err=True))
     if json:
         as_json(found)
     else:

@@ -146,16 +146,19 @@ def list_jobs(
 def show(job_id: JobId, json: Json = False) -> None:
     """Show one job and all that happened to it."""
     from nms_workers.jobs.audit import history
-    from nms_workers.jobs.job import get
+    from nms_workers.jobs.job import caused_by, get
     from nms_workers.runtime import runtime
 
     engine = runtime().engine
     job, events = get(engine, job_id), [event.as_json() for event in history(engine, job_id)]
+    followed = caused_by(engine, job_id)
     if json:
-        as_json(job.as_json() | {"events": events})
+        as_json(job.as_json() | {"events": events, "follow_ups": [one.as_json() for one in followed]})
         return
     _print(job, json=False)
     table(("ts", "event", "who", "why"), events)
+    if followed:
+        table(COLUMNS, map(_row, followed))
 
 
 def cancel(job_id: JobId, reason: Reason = "", json: Json = False) -> None:
@@ -226,6 +229,9 @@ def _preview(desk: "Desk", wish: "Wish", *, json: bool) -> None:
         typer.echo(f"it would be refused: {seen.refused}")
     elif seen.would:
         typer.echo(f"{'it would change: ' if seen.would.changed else 'nothing to do: '}{seen.would.message}")
+        for one, why in seen.then:
+            said = " ".join(f"{key}={value}" for key, value in one.arguments.items())
+            typer.echo(f"then: {one.service} {one.action} on {one.target} {said}" + (f": {why}" if why else ""))
     else:
         said = " ".join(f"{key}={value}" for key, value in seen.arguments.items())
         typer.echo(f"it would run: {wish.service} {wish.action} on {wish.target} {said}".rstrip())

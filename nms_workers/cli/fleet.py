@@ -44,7 +44,12 @@ def worker(
         start_http_server(metrics, addr="127.0.0.1")
     settings = Settings.load(config_path())
     sizes = settings.workers
-    default = {"polls": sizes.poll_threads, "control": sizes.control_threads}.get(worker_class, sizes.action_processes)
+    default = {
+        "polls": sizes.poll_threads,
+        "control": sizes.control_threads,
+        "actions": sizes.action_processes,
+        "edge": sizes.edge_processes,
+    }[worker_class]
     arguments = ["worker", "--pool", POOLS[worker_class], "--concurrency", str(concurrency or default)]
     arguments += ["--hostname", f"{name or worker_class}@%h", "--loglevel", loglevel, "--task-events"]
     arguments += ["--queues", queues or ",".join(queues_of(worker_class, settings))]

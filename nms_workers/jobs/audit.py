@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select
 
+from nms_workers.records import MAX_TEXT
 from nms_workers.store.schema import job_events
 
 
@@ -26,7 +27,8 @@ class JobEvent:
 
 def tell(connection: Connection, job_id: uuid.UUID, event: str, who: str, why: str = "") -> None:
     """Write a line inside the transaction that did what it tells."""
-    connection.execute(insert(job_events).values(job_id=job_id, event=event, who=who, why=why))
+    told = why.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:MAX_TEXT]
+    connection.execute(insert(job_events).values(job_id=job_id, event=event, who=who, why=told))
 
 
 def history(engine: Engine, job_id: uuid.UUID) -> list[JobEvent]:

@@ -10,7 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, from_row, new_id
 from nms_workers.jobs.row import add
-from nms_workers.jobs.undo import add_undo
+from nms_workers.jobs.undo import TakenBack, add_undo
 from nms_workers.jobs.wish import Wish
 from nms_workers.store.schema import jobs
 
@@ -35,20 +35,26 @@ def end(
     ).all()
     ended = [from_row(row) for row in rows]
     for job in ended:
-        tell(connection, job.id, job.state, who, job.error or (job.result or {}).get("message", ""))
-        _follow_up(connection, job, who)
+        tell(connection, job.id, job.state, who, _said(job))
+        _go_further(connection, job, who)
     return ended
 
 
-def _follow_up(connection: Connection, job: Job, who: str) -> None:
+def _go_further(connection: Connection, job: Job, who: str) -> None:
+    if job.caused_by is not None:
+        tell(connection, job.caused_by, f"follow-up {job.state}", who, f"job {job.id}: {_said(job)}")
     if job.undoes is not None:
         tell(connection, job.undoes, "undone" if job.good else "undo failed", who, f"job {job.id}: {job.state}")
     if job.undo_after is not None and job.took_effect:
-        add_undo(connection, job, f"{job.undo_after:g} s are over", job.undo_after)
+        add_undo(connection, job, f"{job.undo_after:g} s are over", after=job.undo_after)
     if job.every is not None and job.state != "cancelled":
         _repeat(connection, job, job.every)
     if job.plan is not None:
         _go_on(connection, job, who)
+
+
+def _said(job: Job) -> str:
+    return job.error or (job.result or {}).get("message", "")
 
 
 def _repeat(connection: Connection, job: Job, every: float) -> None:
@@ -102,16 +108,7 @@ def _go_on(connection: Connection, job: Job, who: str) -> None:
 def _roll_back(connection: Connection, failed: Job, why: str) -> None:
     """Undo the steps that were done, the last one first, one after the other."""
     steps = select(jobs).where(jobs.c.plan == failed.plan, jobs.c.undoes.is_(None)).order_by(jobs.c.step.desc())
-    before: Job | None = None
+    back = TakenBack()
     for row in connection.execute(steps).all():
         step = from_row(row)
-        if not step.took_effect:
-            continue
-        if step.undone_by is not None:  # it has a time of its own: now
-            waits = (jobs.c.id == step.undone_by) & (jobs.c.state == "queued") & (jobs.c.due_at > func.now())
-            connection.execute(update(jobs).where(waits).values(due_at=func.now(), published_at=None))
-            continue
-        columns: dict[str, Any] = {"plan": step.plan, "step": step.step}
-        if before is not None:
-            columns |= {"follows": before.id, "due_at": None}
-        before = add_undo(connection, step, why, **columns) or before
+        back.take_back(connection, step, step.requested_by, why, plan=step.plan, step=step.step)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 from ipaddress import IPv6Network
 from itertools import islice
@@ -12,13 +13,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from nms_workers.errors import NmsError
-from nms_workers.jobs.cut_off import cut_off
+from nms_workers.jobs.interfaces import here, needed
+from nms_workers.jobs.marked import marked
 from nms_workers.jobs.protected import hit, protected
 from nms_workers.jobs.rates import wait
-from nms_workers.jobs.reach import Network, reach, written
+from nms_workers.jobs.reach import Carrier, Network, nat64, reach, written
 from nms_workers.jobs.windows import is_open, next_opening
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import Action
+from nms_workers.service import Action, Changes, CutsOff
 from nms_workers.settings import Guards, Settings, Window, matches
 
 NAMED = 3  # protected addresses that one refusal names
@@ -74,7 +76,12 @@ class _Case:
     @cached_property
     def cut_off(self) -> tuple[Network, ...]:
         """The networks it would cut off."""
-        return tuple(cut_off(self.declared.arguments, self.arguments))
+        return tuple(marked(self.declared.arguments, self.arguments, CutsOff))
+
+    @cached_property
+    def carriers(self) -> list[Carrier]:
+        """IPv6 networks that carry IPv4 ones by the settings."""
+        return [nat64(prefix) for prefix in self.guards.nat64]
 
     @cached_property
     def due(self) -> datetime:
@@ -85,7 +92,7 @@ class _Case:
 
 def _denied(case: _Case) -> str | None:
     for key, wrong in (("deny", True), ("allow", False)):
-        if matches(getattr(case.guards, key), case.action) is wrong:
+        if matches(getattr(case.guards, key), case.action, case.wish.target) is wrong:
             return f"the settings do not let it run (guards.{key})"
     return None
 
@@ -97,7 +104,7 @@ def _unconfirmed(case: _Case) -> str | None:
 
 
 def _outside_of_windows(case: _Case) -> str | None:
-    mine = [one for one in case.guards.windows if matches(one.actions, case.action)]
+    mine = [one for one in case.guards.windows if matches(one.actions, case.action, case.wish.target)]
     closed = next((one for one in mine if one.rule == "never" and is_open(one, case.due)), None)
     if closed is not None:
         return f"no such action may run in this window ({_told(closed)})"
@@ -126,7 +133,7 @@ def _zoned(case: _Case) -> str | None:
 def _too_wide(case: _Case) -> str | None:
     widest = {4: case.guards.widest_ipv4, 6: case.guards.widest_ipv6}
     for network in case.cut_off:
-        for one in reach(network):
+        for one in reach(network, case.carriers):
             if one.prefixlen < widest[one.version]:
                 carried = "" if one == network else f", which carries {one}"
                 return f"{network}{carried} is wider than /{widest[one.version]} (guards.widest_ipv{one.version})"
@@ -139,10 +146,24 @@ def _protected(case: _Case) -> str | None:
     except NmsError as exc:  # what is protected cannot be told now: nothing is cut off on a guess
         return str(exc)
     for network in case.cut_off:
-        touched = list(islice(hit(network, everything), NAMED + 1))
+        touched = list(islice(hit(network, everything, case.carriers), NAMED + 1))
         if touched:
             more = "; and more" if len(touched) > NAMED else ""
             return f"{written(network)} would cut off {'; '.join(map(str, touched[:NAMED]))}{more}"
+    return None
+
+
+def _reached_through(case: _Case) -> str | None:
+    names = set(marked(case.declared.arguments, case.arguments, Changes))
+    if not names or not here(case.connection, case.wish):
+        return None
+    try:
+        why = needed(case.settings)
+    except NmsError as exc:  # as above
+        return str(exc)
+    for name in sorted(names & why.keys()):
+        if not any(fnmatchcase(name, pattern) for pattern in case.guards.free_interfaces):
+            return f"{name} leads to {why[name]}; name it in guards.free_interfaces if it may be changed"
     return None
 
 
@@ -181,5 +202,6 @@ GUARDS = (
     Guard(_zoned, at_run=True, for_undo=True),
     Guard(_too_wide, at_run=True, for_undo=True),
     Guard(_protected, at_run=True, for_undo=True),
+    Guard(_reached_through, at_run=True, for_undo=False),  # what is put back was there before
     Guard(_too_often, at_run=False, for_undo=False),  # last: it holds a lock until the job is written
 )

@@ -48,6 +48,9 @@ class Job:
     plan: uuid.UUID | None
     step: int | None
     follows: uuid.UUID | None
+    caused_by: uuid.UUID | None
+    evidence: dict[str, Any] | None
+    asked: list[str] | None
     result: dict[str, Any] | None
     error: str | None
     before: dict[str, Any] | None
@@ -130,5 +133,12 @@ def newest(engine: Engine, limit: int = 50, *, state: str | None = None) -> Sequ
 def of_plan(engine: Engine, plan: uuid.UUID) -> Sequence[Job]:
     """The jobs of a plan: its steps, then the undoing of steps."""
     query = select(jobs).where(jobs.c.plan == plan).order_by(jobs.c.undoes.is_not(None), jobs.c.id)
+    with engine.connect() as connection:
+        return [from_row(row) for row in connection.execute(query)]
+
+
+def caused_by(engine: Engine, job_id: uuid.UUID) -> Sequence[Job]:
+    """The follow-ups of a job, the first one first."""
+    query = select(jobs).where(jobs.c.caused_by == job_id).order_by(jobs.c.id)
     with engine.connect() as connection:
         return [from_row(row) for row in connection.execute(query)]

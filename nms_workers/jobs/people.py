@@ -10,12 +10,12 @@ from nms_workers.errors import Refused
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.ends import end
-from nms_workers.jobs.job import Job, from_row, get
+from nms_workers.jobs.job import Job, caused_by, from_row, get, new_id
 from nms_workers.jobs.row import about_to_be_sent
 from nms_workers.jobs.run import wish_of
 from nms_workers.jobs.submit import submit
 from nms_workers.jobs.turn import next_up
-from nms_workers.jobs.undo import wish_to_undo
+from nms_workers.jobs.undo import TakenBack, wish_to_undo
 from nms_workers.jobs.wish import action_of
 from nms_workers.store.schema import jobs
 
@@ -57,14 +57,18 @@ def cancel(desk: Desk, job_id: uuid.UUID, requested_by: str, reason: str = "") -
 def undo(desk: Desk, job_id: uuid.UUID, requested_by: str, reason: str = "") -> Job:
     """Take back what a job did, now. An undoing that waits for its time is brought forward; one that is done stays.
 
+    What followed from the job is taken back before it, the newest first.
+
     Returns:
-        the job that does it.
+        the job that does it; of several the one that comes last.
 
     Raises:
         NmsError: there is no such job.
         Refused: it changed nothing, is not done yet, or its action cannot be undone.
     """
     job = get(desk.engine, job_id)
+    if caused_by(desk.engine, job.id):
+        return _undo_all(desk, job, requested_by, reason or f"undoes {job.id} and what followed from it")
     if not job.took_effect:
         hint = "`nms-workers jobs cancel` takes it out of the queue" if job.state == "queued" else ""
         raise Refused(f"job {job.id} is {job.state}: there is nothing to undo", hint=hint)
@@ -72,6 +76,18 @@ def undo(desk: Desk, job_id: uuid.UUID, requested_by: str, reason: str = "") -> 
     if earlier is not None and (earlier.good or not earlier.done):
         return _bring_forward(desk, earlier, requested_by)
     return submit(desk, wish_to_undo(job, requested_by, reason or f"undoes {job.id}"))
+
+
+def _undo_all(desk: Desk, job: Job, requested_by: str, reason: str) -> Job:
+    back = TakenBack()
+    with desk.engine.begin() as connection:
+        back.take_back(connection, job, requested_by, reason, plan=new_id())
+    for undoing in (*back.added[:1], *back.hastened):
+        desk.send(next_up(desk.engine, undoing))
+    if not (back.added or back.hastened):
+        hint = "`nms-workers jobs show` says what became of them"
+        raise Refused(f"neither job {job.id} nor what followed from it can be undone", hint=hint)
+    return (back.added or back.hastened)[-1]
 
 
 def again(desk: Desk, job_id: uuid.UUID, requested_by: str, reason: str = "") -> Job:
@@ -88,7 +104,9 @@ def again(desk: Desk, job_id: uuid.UUID, requested_by: str, reason: str = "") ->
     if job.state == "refused":  # maybe because nobody confirmed it
         wish = replace(wish, arguments=job.arguments)
     anew: dict[str, Any] = {"idempotency_key": None, "job": None, "undo_after": job.undo_after}
-    made = submit(desk, replace(wish, requested_by=requested_by, reason=reason or f"again, after {job.id}", **anew))
+    cause = {} if job.caused_by is None else {"caused_by": job.caused_by, "evidence": job.evidence}
+    wish = replace(wish, requested_by=requested_by, reason=reason or f"again, after {job.id}", **anew)
+    made = submit(desk, wish, **cause)
     with desk.engine.begin() as connection:
         tell(connection, job.id, "done again", requested_by, f"as job {made.id}")
     return made

@@ -4,10 +4,10 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, select
 
 from nms_workers.errors import ConfigError, NmsError
 from nms_workers.jobs.names import Addresses, Names
-from nms_workers.jobs.reach import Network, meet, reach, written
+from nms_workers.jobs.reach import Carrier, Network, meet, reach, written
 from nms_workers.service import service, services
 from nms_workers.settings import Settings
 from nms_workers.store.schema import targets
@@ -61,19 +61,14 @@ class Protected:
     network: Network
     whose: str
 
-    @cached_property
-    def reach(self) -> tuple[Network, ...]:
-        """It and the IPv4 networks it carries."""
-        return tuple(reach(self.network))
-
     def __str__(self) -> str:
         return f"{written(self.network)}, {self.whose}"
 
 
-def hit(cut: Network, protected: Iterable[Protected]) -> Iterator[Protected]:
-    """Those that cutting off this network would touch, in whatever disguise."""
-    touched = list(reach(cut))
-    return (one for one in protected if any(meet(a, b) for a in touched for b in one.reach))
+def hit(cut: Network, protected: Iterable[Protected], carriers: Sequence[Carrier] = ()) -> Iterator[Protected]:
+    """Those that cutting off this network would touch, in whatever disguise; `carriers` are some more of these."""
+    touched = list(reach(cut, carriers))
+    return (one for one in protected if any(meet(a, b) for b in reach(one.network, carriers) for a in touched))
 
 
 def protected(connection: Connection, settings: Settings) -> Iterator[Protected]:
@@ -141,6 +136,16 @@ def _resolvers(_: Connection, __: Settings) -> Iterator[Protected]:
 
 
 def _fleet(_: Connection, settings: Settings) -> Iterator[Protected]:
+    return fleet(settings)
+
+
+def fleet(settings: Settings) -> Iterator[Protected]:
+    """The addresses of PostgreSQL, Redis and the broker.
+
+    Raises:
+        NmsError: one cannot be found.
+        ConfigError: a URL cannot be read.
+    """
     places = {
         "PostgreSQL": settings.database_url(),
         "Redis": settings.redis_url(),

@@ -1,6 +1,6 @@
 """What a network reaches in truth: an IPv6 address can carry an IPv4 one, and cutting off one cuts off the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
@@ -9,10 +9,15 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Carrier:
-    """IPv6 addresses that carry an IPv4 address, `offset` bits from their beginning."""
+    """IPv6 addresses that carry an IPv4 address, `offset` bits from their beginning.
+
+    Args:
+        skips: it goes around the bits 64 to 71, as RFC 6052, 2.2, has it.
+    """
 
     prefix: IPv6Network
     offset: int
+    skips: bool = False
 
 
 CARRIERS = (
@@ -24,20 +29,30 @@ CARRIERS = (
 )
 
 
-def reach(network: Network) -> Iterator[Network]:
-    """The network itself, then the IPv4 networks that it carries."""
+def nat64(prefix: IPv6Network) -> Carrier:
+    """What a provider's own prefix carries."""
+    return Carrier(prefix, prefix.prefixlen, skips=prefix.prefixlen < 96)
+
+
+def reach(network: Network, more: Iterable[Carrier] = ()) -> Iterator[Network]:
+    """The network itself, then the IPv4 networks that it carries, by `CARRIERS` and by `more`."""
     yield network
     if isinstance(network, IPv6Network):
-        for carrier in CARRIERS:
+        for carrier in (*CARRIERS, *more):
             if carrier.prefix.subnet_of(network):
                 yield IPv4Network("0.0.0.0/0")
             elif network.subnet_of(carrier.prefix):
-                yield _carried(network, carrier.offset)
+                yield _carried(network, carrier)
 
 
-def _carried(network: IPv6Network, offset: int) -> IPv4Network:
-    bits = int(network.network_address) >> (128 - offset - 32) & 0xFFFF_FFFF
-    return IPv4Network((bits, min(network.prefixlen - offset, 32)))
+def _carried(network: IPv6Network, carrier: Carrier) -> IPv4Network:
+    address, length, size = int(network.network_address), network.prefixlen, 128
+    if carrier.skips:  # without the bits 64 to 71
+        address, size = address >> 64 << 56 | address & (1 << 56) - 1, 120
+        length = min(length, 64) if length < 72 else length - 8
+    bits = address >> (size - carrier.offset - 32) & 0xFFFF_FFFF
+    fixed = min(length - carrier.offset, 32)
+    return IPv4Network((bits >> (32 - fixed) << (32 - fixed), fixed))
 
 
 def meet(one: Network, other: Network) -> bool:

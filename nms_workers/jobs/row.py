@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, from_row
 from nms_workers.jobs.wish import Wish, action_of
+from nms_workers.records import MAX_TEXT
+from nms_workers.store.inventory import as_json
 from nms_workers.store.schema import jobs, targets
 
 UNHEARD = timedelta(seconds=15)  # a message that nobody took for so long is sent again: it does not matter if twice
@@ -51,11 +53,18 @@ def add(
         "undoes": wish.undoes,
         **columns,
     }
+    if values.get("evidence") is not None:
+        values["evidence"] = msgspec.json.decode(as_json(values["evidence"]))
     row = connection.execute(insert(jobs).values(values).on_conflict_do_nothing().returning(jobs)).one_or_none()
     if row is None:
         return None
     job = from_row(row)
     tell(connection, job.id, "submitted", job.requested_by, job.reason)
+    if job.caused_by is not None:
+        what = f"{job.service} {job.action} on {job.target}"
+        tell(connection, job.caused_by, "followed by", job.requested_by, f"job {job.id}: {what}")
+        if job.evidence:
+            tell(connection, job.id, "evidence", job.requested_by, as_json(job.evidence)[:MAX_TEXT])
     if job.undoes is not None:
         connection.execute(update(jobs).where(jobs.c.id == job.undoes).values(undone_by=job.id))
         tell(connection, job.undoes, "to be undone", job.requested_by, f"by job {job.id}: {job.reason}")
@@ -68,6 +77,13 @@ def about_to_be_sent() -> dict[str, Any]:
 
 
 def _lane(argument: str | None, arguments: Mapping[str, Any]) -> str | None:
-    if argument is None or arguments.get(argument) is None:
+    if argument is None or arguments.get(argument) is None or _is_id(arguments[argument]):
         return None
     return f"{argument}={msgspec.json.encode(arguments[argument], order='sorted').decode()}"
+
+
+def _is_id(value: object) -> bool:
+    try:
+        return bool(uuid.UUID(str(value)))
+    except ValueError:
+        return False

@@ -2,27 +2,31 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, literal, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from nms_workers.errors import NmsError, Skipped, Timeout, Unreachable
+from nms_workers.errors import NmsError, Skipped, Timeout, Underway, Unreachable
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.ends import end
+from nms_workers.jobs.follow_ups import write_all
 from nms_workers.jobs.guards import refusal
 from nms_workers.jobs.job import MAX_ATTEMPTS, Job, from_row, get
 from nms_workers.jobs.turn import due, free, lock, next_up
 from nms_workers.jobs.wish import Wish, action_of
 from nms_workers.records import MAX_TEXT, Attributes
-from nms_workers.service import Action, Change, Client
+from nms_workers.service import Action, Change, Client, FollowUp, kept_by
 from nms_workers.store.inventory import as_json
-from nms_workers.store.schema import jobs
+from nms_workers.store.schema import job_events, jobs
 from nms_workers.transport.deadline import deadline
 
 log = logging.getLogger(__name__)
@@ -43,8 +47,8 @@ def run(desk: Desk, job: Job, worker: str, client_of: Callable[[Job], Client]) -
     declared = action_of(job.service, job.action)
     claimed = _claim(desk, job, declared, worker)
     if claimed is not None and claimed.state == "running":
-        values = _attempt(declared, claimed, client_of)
-        claimed = _finish(desk.engine, claimed, worker, values)
+        came_of_it = _attempt(desk.engine, declared, claimed, client_of)
+        claimed = _finish(desk, claimed, worker, came_of_it)
     if claimed is None:
         return get(desk.engine, job.id)
     desk.send(next_up(desk.engine, claimed))
@@ -118,19 +122,29 @@ def _late(job: Job) -> str:
     return f"it was not begun by {job.expires_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _attempt(declared: Action, job: Job, client_of: Callable[[Job], Client]) -> dict[str, Any]:
-    """Run the action; returns what becomes of the job's row."""
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of an attempt: `values` for the job's row, and what the action asks for."""
+
+    values: dict[str, Any]
+    follow_ups: tuple[FollowUp, ...] = ()
+    again: float | None = None  # seconds until the next run, where there is one
+
+
+def _attempt(engine: Engine, declared: Action, job: Job, client_of: Callable[[Job], Client]) -> _Outcome:
+    """Run the action."""
     limit = declared.deadline
     if job.expires_at is not None and job.claimed_at is not None:
         limit = min(limit, (job.expires_at - job.claimed_at).total_seconds())
+    asked = set(job.asked or ())
     try:
-        with deadline(limit):
+        with deadline(limit), kept_by(partial(_keep, engine, job), asked):
             change = declared.run(client_of(job), **declared.validate(job.arguments))
         return _success(change)
+    except Underway as exc:
+        return _put_back(engine, declared, job, exc, asked)
     except NmsError as exc:
-        if job.attempts < MAX_ATTEMPTS and _safe_to_retry(exc, declared):
-            return {"state": "queued", "error": str(exc)}
-        return _failure(str(exc))
+        return _retry_or_failure(declared, job, exc)
     except SoftTimeLimitExceeded:  # Celery's, for an action that does not look at the deadline
         return _failure(f"it did not end in its {declared.deadline:g} s")
     except Exception as exc:  # every fault ends the job in one state, with a line for people
@@ -138,19 +152,58 @@ def _attempt(declared: Action, job: Job, client_of: Callable[[Job], Client]) -> 
         return _failure(f"a fault in the action: {type(exc).__name__}")
 
 
+def _put_back(engine: Engine, declared: Action, job: Job, exc: Underway, asked: set[str]) -> _Outcome:
+    """Another run, which is no new attempt. All runs together have the deadline of one, from the first claim on."""
+    first = select(func.min(job_events.c.ts)).where(job_events.c.job_id == job.id, job_events.c.event == "claimed")
+    since = func.extract("epoch", func.clock_timestamp() - first.scalar_subquery())
+    with engine.connect() as connection:
+        waited = connection.scalar(select(since)) or 0
+    if waited >= declared.deadline:
+        return _failure(f"{exc}, {waited:.0f} s after it was first asked for")
+    values = {"state": "queued", "error": str(exc), "attempts": job.attempts - 1, "asked": sorted(asked)}
+    return _Outcome(values, again=exc.again)
+
+
+def _retry_or_failure(declared: Action, job: Job, exc: NmsError) -> _Outcome:
+    if job.attempts < MAX_ATTEMPTS and _safe_to_retry(exc, declared):
+        values = {"state": "queued", "error": str(exc), "asked": None}  # nobody knows whether it was heard
+        return _Outcome(values, again=RETRY_SECONDS[job.attempts - 1])
+    return _failure(str(exc))
+
+
 def _safe_to_retry(exc: NmsError, declared: Action) -> bool:
     """Nothing was asked; or nobody knows how far it came, and twice is as once."""
     return isinstance(exc, Skipped) or (declared.idempotent and isinstance(exc, Unreachable | Timeout))
 
 
-def _success(change: Change) -> dict[str, Any]:
-    return {
+def _keep(engine: Engine, job: Job, before: Attributes) -> None:
+    """What the first attempt found stays: what a later one finds may be the work of the first."""
+    first = func.coalesce(jobs.c.before, literal(_plain(before), JSONB))
+    mine = _mine(job) & (jobs.c.worker == job.worker)
+    try:
+        with engine.begin() as connection:
+            kept = connection.execute(update(jobs).where(mine).values(before=first).returning(jobs.c.id)).one_or_none()
+    except OperationalError as exc:
+        raise Skipped("nothing was changed: PostgreSQL is away, so what is there now cannot be kept") from exc
+    if kept is None:
+        raise NmsError("nothing was changed: another worker has taken this job over")
+
+
+def _success(change: Change) -> _Outcome:
+    values: dict[str, Any] = {
         "state": "succeeded" if change.changed else "unchanged",
         "result": _plain({"changed": change.changed, "message": change.message}),
         "before": _plain(change.before),
         "after": _plain(change.after),
         "error": None,
     }
+    if change.undo_after is not None:
+        values["undo_after"] = func.least(jobs.c.undo_after, change.undo_after)  # of nothing and a number, the number
+    return _Outcome(values, change.follow_ups)
+
+
+def _mine(job: Job) -> Any:
+    return (jobs.c.id == job.id) & (jobs.c.state == "running") & (jobs.c.attempts == job.attempts)
 
 
 def _plain(attributes: Attributes) -> Attributes:
@@ -159,8 +212,8 @@ def _plain(attributes: Attributes) -> Attributes:
     return plain
 
 
-def _failure(error: str) -> dict[str, Any]:
-    return {"state": "failed", "error": error[:MAX_TEXT].replace("\x00", "\N{REPLACEMENT CHARACTER}")}
+def _failure(error: str) -> _Outcome:
+    return _Outcome({"state": "failed", "error": error[:MAX_TEXT].replace("\x00", "\N{REPLACEMENT CHARACTER}")})
 
 
 @retry(
@@ -169,17 +222,27 @@ def _failure(error: str) -> dict[str, Any]:
     stop=stop_after_delay(LEASE_MARGIN - 5),
     reraise=True,
 )
-def _finish(engine: Engine, job: Job, worker: str, values: dict[str, Any]) -> Job:
+def _finish(desk: Desk, job: Job, worker: str, outcome: _Outcome) -> Job:
     """Write what came of the attempt, unless somebody else took the job over when the lease had run out."""
-    mine = (jobs.c.id == job.id) & (jobs.c.state == "running")
-    mine &= (jobs.c.attempts == job.attempts) & (jobs.c.worker == worker)
-    with engine.begin() as connection:
+    mine, values = _mine(job) & (jobs.c.worker == worker), outcome.values
+    with desk.engine.begin() as connection:
         if values["state"] == "queued":
-            pause = RETRY_SECONDS[job.attempts - 1]
+            pause = outcome.again or 0.0
             again = {"retry_at": func.now() + timedelta(seconds=pause), "leased_until": None, "published_at": None}
             found = connection.execute(update(jobs).where(mine).values(**again, **values).returning(jobs.c.id))
             if found.one_or_none() is not None:
-                tell(connection, job.id, "retry", worker, f"in {pause:g} s: {values['error']}")
+                what = "put back" if values["asked"] else "retry"
+                tell(connection, job.id, what, worker, f"in {pause:g} s: {values['error']}")
         else:
-            end(connection, mine, worker, **values)
+            kept = connection.scalar(select(jobs.c.before).where(mine))
+            for ended in end(connection, mine, worker, **_as_a_whole(job, values, kept)):
+                write_all(connection, desk.settings, ended, outcome.follow_ups)
         return from_row(connection.execute(select(jobs).where(jobs.c.id == job.id)).one())
+
+
+def _as_a_whole(job: Job, values: dict[str, Any], kept: Attributes | None) -> dict[str, Any]:
+    """What came of all attempts: when an earlier one was about to change the target, what is done now is its work."""
+    if kept is None:
+        return values
+    done_before = values["state"] == "unchanged" and (job.attempts > 1 or job.asked)
+    return values | {"before": kept} | ({"state": "succeeded"} if done_before else {})

@@ -18,11 +18,12 @@ from nms_workers.jobs.guards import refusal
 from nms_workers.jobs.job import Job, from_row, new_id
 from nms_workers.jobs.row import about_to_be_sent, add
 from nms_workers.jobs.wish import Wish, action_of, checked
+from nms_workers.settings import Settings
 from nms_workers.store.schema import jobs, targets
 
 
-def submit(desk: Desk, wish: Wish) -> Job:
-    """Commit a job and publish it.
+def submit(desk: Desk, wish: Wish, **columns: Any) -> Job:
+    """Commit a job and publish it. `columns` go over those that follow from the wish.
 
     Returns:
         the job: queued, refused by a guard, or the earlier one of the same idempotency key.
@@ -31,31 +32,33 @@ def submit(desk: Desk, wish: Wish) -> Job:
         Refused: the arguments do not fit the action, or the key was used for another wish.
         ConfigError, NmsError: no such service, action or target.
     """
-    job = record(desk, wish, new_id())
+    job = record(desk, wish, new_id(), **columns)
     if job.state == "queued" and wish.after is None:
         desk.send([job])
     return job
 
 
-def record(desk: Desk, wish: Wish, job_id: uuid.UUID) -> Job:
+def record(desk: Desk, wish: Wish, job_id: uuid.UUID, **columns: Any) -> Job:
     """Commit the row of a wish, or find the one there is. Raises as `submit` does."""
-    declared = action_of(wish.service, wish.action)
-    typed, arguments = checked(wish, declared)
-    with desk.engine.connect() as connection:
-        require_target(connection, wish.service, wish.target)
-        if (job := _earlier(connection, wish, arguments, job_id)) is not None:
-            return job
     sent = {} if wish.after is not None else about_to_be_sent()
     with desk.engine.begin() as connection:
-        why = refusal(connection, desk.settings, wish, declared, typed)
-        made = add(connection, wish, arguments, job_id, **sent)
-        if made is not None and why is not None:
-            made = refuse(connection, made, why)
-        if made is not None:
-            return made
-        found = _earlier(connection, wish, arguments, job_id)
-        assert found is not None  # it was in the way  # noqa: S101
-        return found
+        return write(connection, desk.settings, wish, job_id, **sent, **columns)
+
+
+def write(connection: Connection, settings: Settings, wish: Wish, job_id: uuid.UUID, **columns: Any) -> Job:
+    """Write the row of a wish in the caller's transaction, or find the one there is. Raises as `submit` does."""
+    declared = action_of(wish.service, wish.action)
+    typed, arguments = checked(wish, declared)
+    require_target(connection, wish.service, wish.target)
+    if (job := _earlier(connection, wish, arguments, job_id)) is not None:
+        return job
+    why = refusal(connection, settings, wish, declared, typed)
+    made = add(connection, wish, arguments, job_id, **columns)
+    if made is not None:
+        return made if why is None else refuse(connection, made, why)
+    found = _earlier(connection, wish, arguments, job_id)
+    assert found is not None  # it was in the way  # noqa: S101
+    return found
 
 
 def require_target(connection: Connection, service: str, name: str) -> None:

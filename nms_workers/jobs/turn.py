@@ -52,7 +52,7 @@ def next_up(engine: Engine, job: Job) -> list[Job]:
     """The jobs that this one's end sets free and that no message tells of; the caller publishes them."""
     with engine.begin() as connection:
         lock(connection, job)
-        waits = and_(jobs.c.service == job.service, jobs.c.target == job.target)
+        waits = and_(jobs.c.service == job.service, jobs.c.target == job.target) | (jobs.c.caused_by == job.id)
         if job.plan is not None:
             waits |= jobs.c.plan == job.plan
         ready = select(jobs.c.id).where(waits, due(), free(), jobs.c.published_at.is_(None))

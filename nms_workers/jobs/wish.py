@@ -8,7 +8,7 @@ from typing import Any
 from nms_workers.errors import NmsError, Refused
 from nms_workers.service import Action, service
 
-LONGEST = {"requested_by": 200, "reason": 2_000, "idempotency_key": 200}  # characters
+LONGEST = {"target": 200, "requested_by": 200, "reason": 2_000, "idempotency_key": 200}  # characters
 SECONDS = {"after": 366 * 86_400.0, "every": 366 * 86_400.0, "expires": 366 * 86_400.0, "undo_after": 366 * 86_400.0}
 SHORTEST_EVERY = 5.0  # seconds: how often the sweep looks for what is due
 

@@ -297,6 +297,9 @@ jobs = Table(
     Column("plan", UUID),
     Column("step", INTEGER),
     Column("follows", UUID),
+    Column("caused_by", UUID),  # the job that this one is a follow-up of
+    Column("evidence", JSONB),  # why it asked for it
+    Column("asked", JSONB),  # requests it sent before it was put back: what they change takes its time
     Column("worker", TEXT),
     Column("result", JSONB),
     Column("error", TEXT),
@@ -316,6 +319,7 @@ jobs = Table(
         postgresql_where=text("state = 'running'"),
     ),
     Index(None, "plan", postgresql_where=text("plan IS NOT NULL")),
+    Index(None, "caused_by", postgresql_where=text("caused_by IS NOT NULL")),
 )
 
 job_events = Table(  # triggers refuse to change or delete a row

@@ -7,7 +7,7 @@ well as in the body. These sockets ask for the time left before each read, so no
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
@@ -15,6 +15,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyM
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from nms_workers.transport.deadline import remaining
+from nms_workers.transport.pinning import PinnedContext
 
 _LONGEST_READ = 300.0  # seconds; for a socket that nobody gave a timeout
 
@@ -46,6 +47,27 @@ class _Connection(HTTPConnection):
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _keep_deadline(super()._new_conn())
+
+    def connect(self) -> None:
+        pinned = self.ssl_context
+        if isinstance(pinned, PinnedContext):
+            self.assert_hostname = False
+            if not pinned.seen:
+                self._look(pinned)
+            self.cert_reqs = ssl.CERT_REQUIRED
+        super().connect()
+
+    def _look(self, pinned: PinnedContext) -> None:
+        """Shake hands without sending anything, and see who it is."""
+        self.ssl_context, self.cert_reqs = pinned.looking, ssl.CERT_NONE
+        try:
+            super().connect()
+            pinned.trust(cast(ssl.SSLSocket, self.sock), self.host)
+        finally:
+            if self.sock is not None:
+                self.sock.close()
+            self.sock = None  # close() would forget the proxy's tunnel too
+            self.ssl_context = pinned
 
 
 class _Pool(HTTPConnectionPool):
@@ -79,6 +101,8 @@ class DeadlineAdapter(HTTPAdapter):
     ) -> None:
         super().__init__(pool_maxsize=connections)
         context.sslsocket_class = _TlsSocket
+        if isinstance(context, PinnedContext):
+            context.looking.sslsocket_class = _TlsSocket
         self._tls = {"ssl_context": context} | ({"server_hostname": server_name} if server_name else {})
         self._proxy_auth = proxy_auth
         self.poolmanager.pool_classes_by_scheme = _POOLS

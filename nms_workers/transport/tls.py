@@ -2,12 +2,13 @@
 
 import ssl
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from nms_workers.errors import AuthError, ConfigError, TargetError, Unreachable
 from nms_workers.service import TargetSettings
+from nms_workers.transport.pinning import PinnedContext
 from nms_workers.transport.secret import Secret
 
 
@@ -21,6 +22,8 @@ class TlsSettings(BaseModel):
         verify: False accepts any certificate: anyone in between can read and change everything.
         server_name: the name to ask for and to find in the certificate, when the URL holds an address.
         min_version: the oldest TLS to accept.
+        fingerprint: SHA-256 of one certificate that is trusted instead of all authorities, whatever name it is for: the
+            server's own, or its authority's if the server sends that along.
     """
 
     model_config = TargetSettings.model_config
@@ -32,11 +35,14 @@ class TlsSettings(BaseModel):
     verify: bool = True
     server_name: str | None = None
     min_version: Literal["1.2", "1.3"] = "1.2"
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}$")] | None = None
 
     @model_validator(mode="after")
     def _key_needs_cert(self) -> "TlsSettings":
         if self.cert is None and (self.key or self.key_password):
             raise ValueError("a key is of no use without its certificate: set cert too")
+        if self.fingerprint and (self.ca or not self.verify):
+            raise ValueError("fingerprint says alone whom to trust: leave out ca and verify")
         return self
 
 
@@ -49,11 +55,15 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
     Raises:
         ConfigError: a file is missing, unreadable or not what it should be; the message names it.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    pinned = PinnedContext(ssl.PROTOCOL_TLS_CLIENT) if settings.fingerprint else None
+    context = pinned or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[settings.min_version]
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    elif pinned is not None and settings.fingerprint:
+        looking = settings.model_copy(update={"fingerprint": None, "verify": False})
+        pinned.pin(settings.fingerprint, client_context(looking))
     elif settings.ca:
         try:
             context.load_verify_locations(cafile=settings.ca)

@@ -297,6 +297,11 @@ def test_a_url_that_is_a_secret_tells_where_its_target_is(
         ({"allow": ["redis.flushdb"]}, False),
         ({"allow": []}, False),
         ({"allow": ["fence.unban"], "deny": ["fence.unban"]}, False),
+        ({"deny": ["fence.*@gate"]}, False),
+        ({"deny": ["*@g*"]}, False),
+        ({"deny": ["fence.*@door", "fence.ban@gate"]}, True),
+        ({"allow": ["*@gate"]}, True),
+        ({"allow": ["*@door"]}, False),
     ],
 )
 @pytest.mark.parametrize("wish", [{}, {"job": uuid.uuid4()}, {"undoes": uuid.uuid4()}])
@@ -335,8 +340,11 @@ def test_windows_hold_when_it_is_submitted_and_when_it_runs(ask: Ask) -> None:
     assert ask("unban", guards={"windows": [later, now]}, address=FINE) is None, "one that is open is enough"
     freeze = Window(rule="never", since=_minutes_from_now(-30), until=_minutes_from_now(10))
     assert "may run in this window" in str(ask("unban", guards={"windows": [now, freeze]}, address=FINE))
-    others = freeze.model_copy(update={"actions": ("fence.ban",)})
-    assert ask("unban", guards={"windows": [others]}, address=FINE) is None
+    for others in ("fence.ban", "fence.unban@door"):
+        elsewhere = freeze.model_copy(update={"actions": (others,)})
+        assert ask("unban", guards={"windows": [elsewhere]}, address=FINE) is None
+    here = freeze.model_copy(update={"actions": ("*@gate",)})
+    assert "may run in this window" in str(ask("unban", guards={"windows": [here]}, address=FINE))
 
 
 def test_a_refusal_stands_in_a_table_of_guards_that_has_the_lock_last() -> None:

@@ -35,6 +35,33 @@ from nms_workers.settings import Guards, Settings
 settings = Settings(guards=Guards(find=("interfaces", "gateways", "resolvers")))
 print(json.dumps([[str(one.network), one.whose] for one in protected(None, settings)]))
 """
+WAYS = """
+ip link add e0 type veth peer name e1
+ip link set e0 up && ip link set e1 up
+ip link add m0 link e0 type macvlan
+ip link set m0 up
+ip addr add 192.0.2.2/24 dev m0
+ip link add f0 type veth peer name f1
+ip link add br0 type bridge
+ip link set f0 master br0
+ip link set br0 up && ip link set f0 up && ip link set f1 up
+ip addr add 10.77.0.2/24 dev br0
+ip link add x0 type veth peer name x1
+ip link set x0 up
+ip route add default via 10.77.0.1
+ip -6 route add unreachable default metric 4000
+"""
+NEEDED = """
+import json, os
+from nms_workers.jobs.interfaces import needed
+from nms_workers.settings import Guards, Settings
+os.environ["NMS_DATABASE_URL"] = "postgresql://nms@192.0.2.50/nms"
+os.environ["NMS_REDIS_URL"] = "redis://127.0.0.1:6379/0"
+os.environ["NMS_BROKER__URL"] = "env:BROKER"
+os.environ["BROKER"] = "amqp://guest@[2001:db8:5::9]//"
+found = [needed(Settings(guards=Guards(find=find))) for find in (("fleet", "gateways"), ("gateways",), ())]
+print(json.dumps(found))
+"""
 SLOW = """
 import json, socket, time
 from nms_workers.jobs.names import Names
@@ -106,6 +133,24 @@ def test_a_host_without_routes_has_no_gateway(tmp_path: Path) -> None:
     found = elsewhere(tmp_path, "", FIND, "")
     assert isinstance(found, list)
     assert not [whose for _, whose in found if "gateway" in whose or "name server" in whose]
+
+
+def test_the_interfaces_the_fleet_is_reached_through_are_found_by_real_routes(tmp_path: Path) -> None:
+    """With what they stand on: the parent of a macvlan, the ports of a bridge, the other end of a veth."""
+    found = elsewhere(tmp_path, WAYS, NEEDED, "")
+    assert isinstance(found, list)
+    everything, gateways, nothing = found
+    database = "PostgreSQL of the fleet (192.0.2.50)"
+    gateway = "a default gateway of this host"
+    broker = "the broker of the fleet (2001:db8:5::9)"
+    assert everything == {
+        "lo": "Redis of the fleet (127.0.0.1)",
+        **dict.fromkeys(("m0", "e0", "e1"), database),
+        **dict.fromkeys(("d0", "d1"), broker),
+        **dict.fromkeys(("br0", "f0", "f1"), gateway),
+    }, "x0 leads nowhere"
+    assert gateways == dict.fromkeys(("br0", "f0", "f1"), gateway)
+    assert nothing == {}
 
 
 def test_a_name_server_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from nms_workers.jobs.guards import refusal
 from nms_workers.jobs.protected import Protected, hit
-from nms_workers.jobs.reach import Network, meet, reach
+from nms_workers.jobs.reach import Network, meet, nat64, reach
 from nms_workers.jobs.wish import Wish
 from nms_workers.settings import Guards, Settings
 from tests.jobs.services.fence.service import Fence
@@ -124,3 +125,55 @@ def test_what_a_network_carries(network: str, carried: list[str]) -> None:
 def test_networks_of_two_versions_have_nothing_in_common() -> None:
     assert not meet(ip_network("0.0.0.0/0"), ip_network("::/0"))
     assert meet(ip_network("10.0.0.0/8"), ip_network("10.255.0.0/16"))
+
+
+PREFIXES = {  # RFC 6052, 2.4: how each carries 192.0.2.33
+    "2001:db8::/32": "2001:db8:c000:221::",
+    "2001:db8:100::/40": "2001:db8:1c0:2:21::",
+    "2001:db8:122::/48": "2001:db8:122:c000:2:2100::",
+    "2001:db8:122:300::/56": "2001:db8:122:3c0:0:221::",
+    "2001:db8:122:344::/64": "2001:db8:122:344:c0:2:2100::",
+    "2001:db8:122:344::/96": "2001:db8:122:344::192.0.2.33",
+}
+
+
+@pytest.mark.parametrize(("prefix", "address"), PREFIXES.items())
+def test_a_provider_s_nat64_prefix_carries_as_the_rfc_says(engine: Engine, prefix: str, address: str) -> None:
+    carriers = [nat64(IPv6Network(prefix))]
+    one = IPv6Network(address)
+    assert list(reach(one, carriers)) == [one, IPv4Network("192.0.2.33/32")]
+    assert list(reach(one)) == [one], "nobody knows it without the settings"
+    guards = Guards(nat64=(IPv6Network(prefix),), find=(), limits=(), protected=(IPv4Network("192.0.2.33"),))
+    told = _ask(engine, guards, Wish("fence", "ban", "gate", {"address": address}, requested_by="ada"))
+    assert told is not None
+    assert "192.0.2.33, protected by the settings" in told
+
+
+@given(
+    address=ipv4,
+    prefix=st.sampled_from(sorted(PREFIXES)),
+    host=st.integers(0, 2**24),
+    width=st.integers(0, 128),
+    ours=st.integers(0, 32),
+)
+@settings(max_examples=400, deadline=None)
+def test_an_address_in_common_by_nat64_is_hit_at_every_width(
+    address: IPv4Address, prefix: str, host: int, width: int, ours: int
+) -> None:
+    """Written bit by bit, as the picture in RFC 6052, 2.2, has it."""
+    network = IPv6Network(prefix)
+    bits = [int(bit) for bit in f"{int(network.network_address):0128b}"]
+    places = [n for n in range(network.prefixlen, 128) if not 64 <= n < 72 or network.prefixlen == 96][:32]
+    for place, bit in zip(places, f"{int(address):032b}", strict=True):
+        bits[place] = int(bit)
+    if network.prefixlen < 96:
+        for place, bit in zip(range(104, 128), f"{host % 2**24:024b}", strict=True):
+            bits[place] = int(bit)  # whatever stands behind it
+    cut = IPv6Network((int("".join(map(str, bits)), 2), max(width, network.prefixlen)), strict=False)
+    assert list(hit(cut, [Protected(_around(address, ours), "ours")], [nat64(network)]))
+
+
+@pytest.mark.parametrize("prefix", ["2001:db8::/33", "2001:db8::/0", "2001:db8::/128", "10.0.0.0/8", "2001:db8::1/96"])
+def test_what_is_no_nat64_prefix_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="nat64"):
+        Guards.model_validate({"nat64": [prefix]})

@@ -22,6 +22,13 @@ FAULTS = [
     ("[guards]\ndeny = ['redis.flushbd']\n", 2, "guards.deny", "no action is named 'redis.flushbd'"),
     ("[guards]\nallow = ['redis']\n", 2, "guards.allow.0", "match pattern"),
     ("[guards]\nallow = ['redis.flushdb\\n']\n".replace("'", '"'), 2, "guards.allow.0", "match pattern"),
+    ("[guards]\ndeny = ['redis.flushbd@cache']\n", 2, "guards.deny", "no action is named 'redis.flushbd@cache'"),
+    ("[guards]\ndeny = ['redis.flushdb@']\n", 2, "guards.deny.0", "match pattern"),
+    ("[guards]\ndeny = ['redis.flushdb@ca che']\n", 2, "guards.deny.0", "match pattern"),
+    ("[guards]\nnat64 = ['2001:db8::/60']\n", 2, "guards.nat64.0", "a NAT64 prefix is /32, /40"),
+    ("[guards]\nfree_interfaces = ['--all eth0']\n", 2, "guards.free_interfaces.0", "match pattern"),
+    ("[workers]\nedge_processes = 0\n", 2, "workers.edge_processes", "greater than or equal to 1"),
+    (LIMIT + "actions = ['redis.*@cache']\n", 5, "guards.limits.0.actions.0", "match pattern"),
     (LIMIT + "actions = ['redis.x*']\n", 5, "guards.limits.0.actions.0", "match pattern"),
     (LIMIT + LIMIT + "actions = ['gopher.*']\n", 9, "guards.limits.1.actions", "no action is named 'gopher.*'"),
     (LIMIT.replace("5", "0"), 3, "guards.limits.0.jobs", "greater than or equal to 1"),
@@ -62,7 +69,9 @@ def test_the_whole_section_is_read(tmp_path: Path) -> None:
             [guards]
             protected = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]
             find = ["fleet"]
-            deny = ["redis.*", "*.flushdb"]
+            deny = ["redis.*", "*.flushdb", "*@attic"]
+            nat64 = ["2001:db8:64::/96"]
+            free_interfaces = ["eth0", "wan*"]
 
             [[guards.limits]]
             per = "requester"
@@ -85,6 +94,8 @@ def test_the_whole_section_is_read(tmp_path: Path) -> None:
     guards = Settings.load(path).guards
     assert list(map(str, guards.protected)) == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"]
     assert [(one.per, one.jobs, one.within) for one in guards.limits] == [("requester", 3, 3600.0)]
+    assert guards.deny == ("redis.*", "*.flushdb", "*@attic")
+    assert (list(map(str, guards.nat64)), guards.free_interfaces) == (["2001:db8:64::/96"], ("eth0", "wan*"))
     weekly, once = guards.windows
     assert (weekly.cron, weekly.lasts, weekly.zone) == ("0 2 * * sun", 5400.0, "Europe/Berlin")
     assert once.since is not None

@@ -2,6 +2,7 @@
 
 import json
 
+import psutil
 import pytest
 from celery import Celery
 
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.real(POSTGRES, REDIS)
 
 
 def test_it_waits_for_its_worker_which_polls_too(fleet: Fleet, ledger: Ledger, probe: ProbeServer) -> None:
-    fleet.configure(fleet.target("it", probe.port, {"steady": None}, worker="fw1"))
+    target = fleet.target("it", probe.port, {"steady": None}, worker="fw1")
+    fleet.configure(target, head="[workers]\nedge_processes = 3")
     fleet.crew("control", "beat", "actions", "polls")
     job_id = act(fleet, "beside", "ban")
 
@@ -27,7 +29,8 @@ def test_it_waits_for_its_worker_which_polls_too(fleet: Fleet, ledger: Ledger, p
     assert row(ledger, job_id)["attempts"] == 0
     assert probe.seen.reads["it", "steady"] == 0, "nobody else polls it"
 
-    fleet.worker("edge", "edge", "--concurrency", "2", NMS_WORKER_NAME="fw1").ready()
+    edge = fleet.worker("edge", "edge", NMS_WORKER_NAME="fw1").ready()
+    assert len(psutil.Process(edge.pid).children()) == 3, "as many as [workers] says"
     job = ended(ledger, job_id)
     assert (job["state"], job["attempts"]) == ("succeeded", 1)
     assert job["worker"].startswith("fw1:")

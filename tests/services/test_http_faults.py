@@ -21,7 +21,15 @@ LOGIN = b'<!doctype html><title>Sign in</title><form><input name="p" type="passw
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 # the first poll of each is run; settings beside the url
-SERVICES: dict[str, dict[str, Any]] = {}
+SERVICES: dict[str, dict[str, Any]] = {
+    "elasticsearch": {"token": "env:TEST_SECRET"},
+    "grafana": {"token": "env:TEST_SECRET"},
+    "haproxy": {"username": "nms", "password": "env:TEST_SECRET"},
+    "kibana": {"token": "env:TEST_SECRET"},
+    "netdata": {"token": "env:TEST_SECRET"},
+    "ntopng": {"token": "env:TEST_SECRET"},
+    "prometheus": {"token": "env:TEST_SECRET"},
+}
 
 
 class Fault(NamedTuple):

@@ -4,14 +4,14 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import AfterValidator, Field
 
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes, Entity, Event, Record, Sample
-from nms_workers.service import Address, AddressToCutOff, Change, Service, action, poll
+from nms_workers.service import Address, AddressToCutOff, Change, Service, about_to_change, action, poll
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.conversation import ShuttingDown
 from nms_workers.services.fail2ban.results import Ban, Jail, JailSettings, Network, network_of, text_of
@@ -70,7 +70,7 @@ class Fail2ban(Service):
 
     @poll(every="30s", enumerates=("ban",))
     def bans(self, client: Fail2banClient) -> Iterator[Record]:
-        """Who is banned and for how much longer; each ban and its end as an event."""
+        """Who is banned and for how much longer; each ban is an event that lasts as long as it does."""
         bans = client.get_banned()
         now = datetime.now(UTC)
         current = {(ban.jail, ban.address): ban for ban in bans}
@@ -79,40 +79,46 @@ class Fail2ban(Service):
             yield Entity(
                 "ban", f"{ban.jail}/{_shown(ban.address)}", _attributes(ban) | {"remaining": ban.remaining(now)}
             )
-            if not _same(before.get(key), ban):
-                yield _event("ban", f"{ban.jail} banned {_shown(ban.address)} {_duration(ban)}", ban, ban.banned_at)
-        for key, ban in before.items():
-            if not _same(current.get(key), ban):
-                yield _ended(ban, now)
+            old = before.get(key)
+            if old is not None and not _same(old, ban):  # it ended, and came again between two reads
+                yield _ended(old, now)
+            message = f"{ban.jail} banned {_shown(ban.address)} {_duration(ban)}"
+            yield _event("firing", message, ban, ban.banned_at)
+        for key in before.keys() - current.keys():
+            yield _ended(before[key], now)
         yield from _summary(bans, now)
 
-    @action(undo="unban_ip", runs_at="edge")
+    @action(undo="unban_ip", runs_at="edge", serialize_by="jail", looks_first=True)
     def ban_ip(
         self, client: Fail2banClient, jail: JailName, address: AddressToCutOff, seconds: Seconds | None = None
     ) -> Change:
-        """Ban an address or network by a jail, for the jail's ban time.
+        """Ban an address or network by a jail, for the jail's ban time, or for `seconds`.
 
-        Fail2ban keeps one ban time a jail. `seconds` is therefore a demand: a jail that bans for another time refuses.
-        For a shorter ban, let the job be undone after that time.
+        Fail2ban keeps one ban time a jail: a shorter ban is lifted by a job of its own, a longer one is refused.
         """
         bantime = client.get_settings(jail).bantime
-        if seconds is not None and seconds != bantime:
-            lasts = "for ever" if bantime < 0 else f"for {bantime} s"
-            hint = "shorter: have the job undone after that time; longer: a jail with that bantime, or set_jail"
-            raise Refused(f"jail {jail} bans {lasts}, and fail2ban takes no other time for one ban", hint=hint)
+        if seconds is not None and 0 <= bantime < seconds:
+            hint = "use a jail that bans for so long, or set_jail"
+            raise Refused(f"jail {jail} bans for {bantime} s, and fail2ban takes no longer time for one ban", hint=hint)
+        lifted_after = None if seconds == bantime else seconds
         if client.is_banned(jail, address):
-            return Change(False, f"{text_of(address)} is banned by {jail} already", {"banned": True}, {"banned": True})
+            banned = {"banned": True}
+            message = f"{text_of(address)} is banned by {jail} already"
+            return Change(False, message, banned, banned, undo_after=lifted_after)
+        about_to_change({"banned": False})
         client.ban(jail, address)
         if not client.is_banned(jail, address):
             raise Refused(f"{jail} did not ban {text_of(address)}", hint="see fail2ban's log")
-        after = {"banned": True, "seconds": None if bantime < 0 else bantime}
-        return Change(True, f"{jail} banned {text_of(address)}", {"banned": False}, after)
+        after = {"banned": True, "seconds": seconds or (None if bantime < 0 else bantime)}
+        message = f"{jail} banned {text_of(address)}"
+        return Change(True, message, {"banned": False}, after, undo_after=lifted_after)
 
-    @action(undo="ban_ip", runs_at="edge")
+    @action(undo="ban_ip", runs_at="edge", serialize_by="jail", looks_first=True)
     def unban_ip(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Lift the ban of exactly this address or network."""
         if not client.is_banned(jail, address):
             return Change(False, f"{text_of(address)} is not banned by {jail}", {"banned": False}, {"banned": False})
+        about_to_change({"banned": True})
         client.unban(jail, address)
         if client.is_banned(jail, address):
             raise Refused(
@@ -120,12 +126,15 @@ class Fail2ban(Service):
             )
         return Change(True, f"{jail} lifted the ban of {text_of(address)}", {"banned": True}, {"banned": False})
 
-    @action(runs_at="edge", confirm=True)
+    @action(
+        runs_at="edge", confirm=True, serialize_by="jail", looks_first=True, idempotent=False
+    )  # it would lift later bans as well
     def unban_all(self, client: Fail2banClient, jail: JailName | None = None) -> Change:
         """Lift every ban of a jail, or of all jails."""
         bans = client.get_banned(jail)
         if not bans:
             return Change(False, "nobody was banned", _counted(bans), _counted(bans))
+        about_to_change(_counted(bans))
         if jail is None:
             client.unban_everywhere()
         else:
@@ -136,7 +145,7 @@ class Fail2ban(Service):
             raise Refused(f"{len(left)} of {len(bans)} are still banned", hint="see fail2ban's log")
         return Change(True, f"lifted {len(bans)} bans", _counted(bans), _counted(after))
 
-    @action(undo="restore_jail", runs_at="edge")
+    @action(undo="restore_jail", runs_at="edge", serialize_by="jail", looks_first=True)
     def set_jail(
         self,
         client: Fail2banClient,
@@ -155,7 +164,7 @@ class Fail2ban(Service):
             raise Refused("set_jail needs something to set", hint="give bantime, findtime or maxretry")
         return _set(client, jail, wanted)
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", serialize_by="jail", looks_first=True)
     def restore_jail(self, client: Fail2banClient, jail: JailName, before: dict[str, int]) -> Change:
         """Give a jail the settings back that it had before `set_jail`."""
         try:
@@ -164,34 +173,37 @@ class Fail2ban(Service):
             raise Refused(f"that is no `before` of set_jail: {exc}") from None
         return _set(client, jail, msgspec.structs.asdict(wanted))
 
-    @action(undo="del_ignore", runs_at="edge")
+    @action(undo="del_ignore", runs_at="edge", serialize_by="jail", looks_first=True)
     def add_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail never ban this address or network; a ban it has stays."""
         before = client.get_ignored(jail)
         if _named(address, before):
             return Change(False, f"{jail} ignores {text_of(address)} already", _ignored(before), _ignored(before))
+        about_to_change(_ignored(before))
         client.add_ignored(jail, address)
         after = client.get_ignored(jail)
         if not _named(address, after):
             raise Refused(f"{jail} does not ignore {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} ignores {text_of(address)}", _ignored(before), _ignored(after))
 
-    @action(undo="add_ignore", runs_at="edge")
+    @action(undo="add_ignore", runs_at="edge", serialize_by="jail", looks_first=True)
     def del_ignore(self, client: Fail2banClient, jail: JailName, address: Address) -> Change:
         """Let the filter of a jail ban this address or network again."""
         before = client.get_ignored(jail)
         if not _named(address, before):
             return Change(False, f"{jail} does not ignore {text_of(address)}", _ignored(before), _ignored(before))
+        about_to_change(_ignored(before))
         client.del_ignored(jail, address)
         after = client.get_ignored(jail)
         if _named(address, after):
             raise Refused(f"{jail} still ignores {text_of(address)}", hint="see fail2ban's log")
         return Change(True, f"{jail} does not ignore {text_of(address)} any more", _ignored(before), _ignored(after))
 
-    @action(runs_at="edge")
+    @action(runs_at="edge", serialize_by="jail", looks_first=True)
     def reload_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Load a running jail anew from its configuration files; its bans stay."""
         before = _described(client, jail)
+        about_to_change(before)
         client.load(jail)
         after = _described(client, jail)
         if before == after:
@@ -199,20 +211,22 @@ class Fail2ban(Service):
         changed = ", ".join(name for name in before if before[name] != after[name])
         return Change(True, f"{jail} was loaded anew; changed: {changed}", before, after)
 
-    @action(undo="stop_jail", runs_at="edge")
+    @action(undo="stop_jail", runs_at="edge", serialize_by="jail", looks_first=True)
     def start_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Start a jail that was stopped, from its configuration files; bans that have not ended come back."""
         if client.is_running(jail):
             return Change(False, f"{jail} runs already", {"running": True}, {"running": True})
+        about_to_change({"running": False})
         client.load(jail)
         return Change(True, f"{jail} was started", {"running": False}, {"running": True} | _described(client, jail))
 
-    @action(undo="start_jail", runs_at="edge", confirm=True)
+    @action(undo="start_jail", runs_at="edge", confirm=True, serialize_by="jail", looks_first=True)
     def stop_jail(self, client: Fail2banClient, jail: JailName) -> Change:
         """Stop a jail: it looks for nobody any more, and its bans are lifted until it is started again."""
         if not client.is_running(jail):
             return Change(False, f"no jail {jail} runs", {"running": False}, {"running": False})
         before = {"running": True} | _described(client, jail) | _counted(client.get_banned(jail))
+        about_to_change(before)
         client.stop(jail)
         if client.is_running(jail):
             raise Refused(f"{jail} still runs", hint="see fail2ban's log")
@@ -245,6 +259,7 @@ def _set(client: Fail2banClient, jail: str, wanted: dict[str, int]) -> Change:
     different = {name: value for name, value in wanted.items() if had[name] != value}
     if not different:
         return Change(False, f"{jail} was set so already", had, had)
+    about_to_change(had)
     client.set_settings(jail, different)
     after = msgspec.structs.asdict(client.get_settings(jail))
     if after != had | wanted:
@@ -273,23 +288,26 @@ def _named(network: Network, texts: Iterable[str]) -> bool:
     return any(network_of(text) == network for text in texts)
 
 
-def _same(one: Ban | None, other: Ban) -> bool:
-    return one is not None and abs((one.banned_at - other.banned_at).total_seconds()) <= _SAME_BAN
+def _same(one: Ban, other: Ban) -> bool:
+    return abs((one.banned_at - other.banned_at).total_seconds()) <= _SAME_BAN
 
 
 def _ended(ban: Ban, now: datetime) -> Event:
-    """The end of a ban: by time, and then its moment is known, or because somebody lifted it."""
+    """The end of a ban: by time, and then its moment is known, or because somebody lifted it.
+
+    The fleet tells it once, whichever process tells it first, and also when no process does that saw the ban.
+    """
     expired = ban.ends_at is not None and ban.ends_at <= now
     how = "ended in time" if expired else "was lifted"
     return _event(
-        "unban", f"the ban of {_shown(ban.address)} by {ban.jail} {how}", ban, ban.ends_at if expired else None
+        "resolved", f"the ban of {_shown(ban.address)} by {ban.jail} {how}", ban, ban.ends_at if expired else None
     )
 
 
-def _event(kind: str, message: str, ban: Ban, ts: datetime | None) -> Event:
-    address = _shown(ban.address)
-    fingerprint = f"{kind}:{ban.jail}:{address}:{int(ban.banned_at.timestamp())}"
-    return Event(kind, message, fingerprint=fingerprint, attributes=_attributes(ban), ts=ts)
+def _event(state: Literal["firing", "resolved"], message: str, ban: Ban, ts: datetime | None) -> Event:
+    """Without the time in its fingerprint: a restarted server brings bans back a second earlier or later."""
+    fingerprint = f"ban:{ban.jail}:{_shown(ban.address)}"
+    return Event("ban", message, state=state, fingerprint=fingerprint, attributes=_attributes(ban), ts=ts)
 
 
 def _attributes(ban: Ban) -> Attributes:

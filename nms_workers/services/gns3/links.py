@@ -7,6 +7,7 @@ from itertools import product
 from uuid import UUID
 
 from nms_workers.errors import ParseError, Refused
+from nms_workers.service import about_to_change
 from nms_workers.services.gns3.client import Gns3Client, one_of
 from nms_workers.services.gns3.model import Link, LinkEnd, Node, Port, Project
 from nms_workers.services.gns3.session import NotThere
@@ -71,6 +72,7 @@ class Cabling:
         body = {"nodes": [_as_json(end) for end in ends]}
         wanted = {_socket(end) for end in ends}
         path = f"/projects/{self._project.project_id}/links"
+        about_to_change({"linked": False})
         made = change(
             self._client,
             ("POST", path, body),
@@ -82,6 +84,7 @@ class Cabling:
 
     def delete(self, link: Link) -> None:
         """Pull a cable out."""
+        about_to_change({"linked": True, "link": self.describe(link)})
         change(
             self._client,
             ("DELETE", self._path(link), None),
@@ -104,6 +107,8 @@ class Cabling:
         return " - ".join(self._name(end) for end in link.nodes)
 
     def _captured(self, link: Link, verb: str, body: object, wanted: bool) -> Link:
+        about_to_change({"capturing": bool(link.capturing), "file": link.capture_file_name})
+
         def as_wanted(one: Link) -> bool:
             return one.link_id == link.link_id and bool(one.capturing) == wanted
 

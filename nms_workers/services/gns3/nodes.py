@@ -1,12 +1,13 @@
 """Changes of nodes: making, removing, and bringing one or many into another state."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from nms_workers.errors import Refused, TargetError, Timeout
+from nms_workers.service import about_to_ask, about_to_change
 from nms_workers.services.gns3.client import Gns3Client, find, one_of
 from nms_workers.services.gns3.model import Node, Project, Template
 from nms_workers.services.gns3.waiting import change, wait
@@ -49,6 +50,7 @@ START = Command("start", "started", frozenset({"stopped", "suspended"}), "starte
 STOP = Command("stop", "stopped", frozenset({"started", "suspended"}), "stopped")
 SUSPEND = Command("suspend", "suspended", frozenset({"started"}), "suspended")
 RELOAD = Command("reload", "reloaded", frozenset({"started"}), "started")
+_WAYS = {"started": (START,), "stopped": (STOP,), "suspended": (START, SUSPEND)}
 
 
 def create(client: Gns3Client, project: Project, name: str, kind: Kind) -> tuple[Node, bool]:
@@ -59,11 +61,14 @@ def create(client: Gns3Client, project: Project, name: str, kind: Kind) -> tuple
     """
     template = client.get_template(kind.template) if kind.template is not None else None
     before = client.get_nodes(project.project_id)
+    path, body = _request(project, name, kind, template)
     if existing := find(before, name):
         _check_same(existing, kind, template)
         return existing, False
-    path, body = _request(project, name, kind, template)
+    about_to_change({"exists": False})
     try:
+        if not about_to_ask(f"POST {path}: {name}"):
+            return wait(lambda: find(client.get_nodes(project.project_id), name), f"the node {name} exists"), True
         made = client.send("POST", path, body).json(Node)
     except Timeout:
         made = _late(client, project, name, template, {one.node_id for one in before})
@@ -116,6 +121,7 @@ def _renamed(client: Gns3Client, project: Project, node: Node, name: str) -> Nod
 
 def delete(client: Gns3Client, project: Project, node: Node) -> None:
     """Remove it, and its links with it."""
+    about_to_change({"exists": True, "name": node.name, "node_id": str(node.node_id)})
     change(
         client,
         ("DELETE", f"/projects/{project.project_id}/nodes/{node.node_id}", None),
@@ -173,8 +179,27 @@ def bring(
             raise
 
 
+def put_back(client: Gns3Client, project: Project, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Bring each node that is named to its state; a node that is stopped runs for a moment before it is frozen.
+
+    Returns:
+        the states they have now, by name.
+
+    Raises:
+        NotThere: one is not there any more; those before it were brought back.
+    """
+    for name, state in wanted.items():
+        for command in _WAYS[state]:
+            for node in due(client, project, [name], command):
+                _brought(client, project, node, command)
+    states = {one.name: one.status or "" for one in client.get_nodes(project.project_id)}
+    return {name: states[name] for name in wanted}
+
+
 def _brought(client: Gns3Client, project: Project, node: Node, command: Command) -> Node:
     path = f"/projects/{project.project_id}/nodes/{node.node_id}"
+
+    about_to_change({node.name: node.status})
 
     def arrived() -> Node | None:
         now = client.get_node(project.project_id, str(node.node_id))

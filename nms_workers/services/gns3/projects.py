@@ -1,6 +1,7 @@
 """Changes of projects and their snapshots. Each looks first, and waits until it sees what it asked for."""
 
 from nms_workers.errors import Refused
+from nms_workers.service import about_to_change
 from nms_workers.services.gns3.client import Gns3Client, find, one_of
 from nms_workers.services.gns3.model import Project, Snapshot
 from nms_workers.services.gns3.waiting import change
@@ -23,6 +24,7 @@ def create(client: Gns3Client, name: str) -> tuple[Project, bool]:
     """The project of this name, and whether it was made now. A new one is open."""
     if existing := find(client.get_projects(), name):
         return existing, False
+    about_to_change({"exists": False})
     made = change(
         client,
         ("POST", "/projects", {"name": name}),
@@ -37,6 +39,7 @@ def set_open(client: Gns3Client, project: Project, wanted: bool) -> Project:
     status = "opened" if wanted else "closed"
     if project.status == status:
         return project
+    about_to_change({"status": project.status})
     return change(
         client,
         ("POST", f"/projects/{project.project_id}/{'open' if wanted else 'close'}", {}),
@@ -47,6 +50,7 @@ def set_open(client: Gns3Client, project: Project, wanted: bool) -> Project:
 
 def delete(client: Gns3Client, project: Project) -> None:
     """Delete it with all that is in it."""
+    about_to_change({"exists": True, "project": project.name, "project_id": str(project.project_id)})
     change(
         client,
         ("DELETE", f"/projects/{project.project_id}", None),
@@ -59,6 +63,7 @@ def duplicate(client: Gns3Client, project: Project, name: str, fresh_macs: bool)
     """The copy of this name, and whether it was made now. `fresh_macs` gives its nodes MAC addresses of their own."""
     if existing := find(client.get_projects(), name):
         return existing, False
+    about_to_change({"exists": False})
     made = change(
         client,
         ("POST", f"/projects/{project.project_id}/duplicate", {"name": name, "reset_mac_addresses": fresh_macs}),
@@ -72,6 +77,7 @@ def snapshot(client: Gns3Client, project: Project, name: str) -> tuple[Snapshot,
     """The snapshot of this name, and whether it was taken now."""
     if existing := find(client.get_snapshots(project.project_id), name):
         return existing, False
+    about_to_change({"exists": False})
     made = change(
         client,
         ("POST", f"/projects/{project.project_id}/snapshots", {"name": name}),
@@ -81,9 +87,22 @@ def snapshot(client: Gns3Client, project: Project, name: str) -> tuple[Snapshot,
     return made, True
 
 
+def delete_snapshot(client: Gns3Client, project: Project, snapshot: Snapshot) -> None:
+    """Forget a snapshot; the project stays as it is."""
+    about_to_change({"exists": True, "snapshot": snapshot.name})
+    change(
+        client,
+        ("DELETE", f"/projects/{project.project_id}/snapshots/{snapshot.snapshot_id}", None),
+        lambda: None if find(client.get_snapshots(project.project_id), snapshot.name) else True,
+        f"the snapshot {snapshot.name!r} is gone",
+    )
+
+
 def restore(client: Gns3Client, project: Project, name: str) -> Snapshot:
     """Put the project back to a snapshot. Version 3 gives all nodes and links new ids."""
     wanted = one_of(client.get_snapshots(project.project_id), name, "snapshot")
+    stats = client.get_project_stats(project.project_id)
+    about_to_change({"nodes": stats.nodes, "links": stats.links})
     change(
         client,
         ("POST", f"/projects/{project.project_id}/snapshots/{wanted.snapshot_id}/restore", {}),

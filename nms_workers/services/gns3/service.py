@@ -8,10 +8,11 @@ from pydantic import Field
 
 from nms_workers.errors import Refused
 from nms_workers.records import Event, Record
-from nms_workers.service import Change, Service, action, poll
-from nms_workers.services.gns3 import lab, nodes, projects, readings
+from nms_workers.service import Change, Service, about_to_change, action, poll
+from nms_workers.services.gns3 import lab, made, nodes, projects, readings
 from nms_workers.services.gns3.client import Gns3Client, find
 from nms_workers.services.gns3.links import Cabling
+from nms_workers.services.gns3.made import Made
 from nms_workers.services.gns3.model import Node, Project
 from nms_workers.services.gns3.nodes import RELOAD, START, STOP, SUSPEND, Command, Kind
 from nms_workers.services.gns3.session import NotThere
@@ -91,24 +92,24 @@ class Gns3(Service):
         """What nodes can be made from."""
         yield from readings.of_templates(client.get_templates())
 
-    @action(deadline="120s", undo="delete_project")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_project(self, client: Gns3Client, project: Name) -> Change:
         """Make a project; it is open then."""
-        made, new = projects.create(client, project)
+        found, new = projects.create(client, project)
         message = f"project {project} made" if new else f"there is a project {project} already"
-        return Change(changed=new, message=message, before={"exists": not new}, after=_project(made))
+        return Change(changed=new, message=message, before={"exists": not new}, after=_project(found))
 
-    @action(deadline="600s", undo="close_project")
+    @action(looks_first=True, serialize_by="project", deadline="600s", undo="close_project")
     def open_project(self, client: Gns3Client, project: Reference) -> Change:
         """Open a project, which may start its nodes."""
         return _set_open(client, project, True)
 
-    @action(deadline="600s")
+    @action(looks_first=True, serialize_by="project", deadline="600s")
     def close_project(self, client: Gns3Client, project: Reference) -> Change:
         """Close a project, which ends its nodes."""
         return _set_open(client, project, False)
 
-    @action(deadline="600s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="600s", confirm=True)
     def delete_project(self, client: Gns3Client, project: Reference) -> Change:
         """Delete a project with its nodes, disks and snapshots."""
         found = find(client.get_projects(), project)
@@ -118,17 +119,17 @@ class Gns3(Service):
         before = _project(found) | {"exists": True}
         return Change(changed=True, message=f"project {found.name} deleted", before=before, after={"exists": False})
 
-    @action(deadline="1800s", undo="delete_project")
+    @action(looks_first=True, deadline="1800s", undo="delete_made")  # of two projects: it waits for the changes of both
     def duplicate_project(
         self, client: Gns3Client, source: Reference, project: Name, fresh_macs: bool = False
     ) -> Change:
         """Copy the project `source` as `project`, whose nodes may get MAC addresses of their own."""
         origin = client.get_project(source)
-        made, new = projects.duplicate(client, origin, project, fresh_macs)
+        copy, new = projects.duplicate(client, origin, project, fresh_macs)
         message = f"{origin.name} copied to {project}" if new else f"there is a project {project} already"
-        return Change(changed=new, message=message, before={"exists": not new}, after=_project(made))
+        return Change(changed=new, message=message, before={"exists": not new}, after=_project(copy))
 
-    @action(deadline="120s", undo="delete_node")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_node(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,
@@ -143,11 +144,13 @@ class Gns3(Service):
     ) -> Change:
         """Make a node of a type or from a template."""
         kind = Kind(node_type, template, compute, x, y, properties or {})
-        made, new = nodes.create(client, projects.opened(client, project), node, kind)
-        message = f"{node} made" if new else f"there is a {made.node_type} {node} already"
-        return Change(changed=new, message=message, before={"exists": not new}, after=readings.about_node(made))
+        where = projects.opened(client, project)
+        found, new = nodes.create(client, where, node, kind)
+        message = f"{node} made" if new else f"there is a {found.node_type} {node} already"
+        after = readings.about_node(found) | {"project_id": str(where.project_id)}
+        return Change(changed=new, message=message, before={"exists": not new}, after=after)
 
-    @action(deadline="120s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="120s", confirm=True)
     def delete_node(self, client: Gns3Client, project: Reference, node: Reference) -> Change:
         """Delete a node with its disks and its links."""
         where = projects.opened(client, project)
@@ -158,17 +161,17 @@ class Gns3(Service):
         before = readings.about_node(found) | {"exists": True}
         return Change(changed=True, message=f"{found.name} deleted", before=before, after={"exists": False})
 
-    @action(deadline="1800s")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def start_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 1.0) -> Change:
         """Start nodes, or resume suspended ones, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, START, stagger)
 
-    @action(deadline="1800s")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def stop_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 0.0) -> Change:
         """Stop nodes, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, STOP, stagger)
 
-    @action(deadline="1800s")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="restore_nodes")
     def suspend_node(
         self,
         client: Gns3Client,
@@ -179,21 +182,41 @@ class Gns3(Service):
         """Freeze nodes of the types that can be; without names all of the project."""
         return _command(client, project, nodes, SUSPEND, stagger)
 
-    @action(deadline="1800s", idempotent=False)  # a second reload is a second reload
+    @action(
+        looks_first=True, serialize_by="project", deadline="1800s", idempotent=False
+    )  # a second reload is a second reload
     def reload_node(self, client: Gns3Client, project: Reference, nodes: Nodes = (), stagger: Stagger = 1.0) -> Change:
         """Stop and start running nodes, `stagger` seconds apart; without names all of the project."""
         return _command(client, project, nodes, RELOAD, stagger)
 
-    @action(deadline="120s", undo="delete_link")
+    @action(looks_first=True, serialize_by="project", deadline="1800s")
+    def restore_nodes(
+        self, client: Gns3Client, project: Reference, before: dict[str, Literal["started", "stopped", "suspended"]]
+    ) -> Change:
+        """Bring nodes back to the states they had before `start_node`, `stop_node` or `suspend_node`."""
+        where = projects.opened(client, project)
+        now = {one.name: one.status for one in client.get_nodes(where.project_id)}
+        differ = {name: now.get(name, "deleted") for name, state in before.items() if now.get(name) != state}
+        if not differ:
+            return Change(changed=False, message="the nodes are as they were", before=before, after=before)
+        about_to_change(differ)
+        after = nodes.put_back(client, where, {name: before[name] for name in differ})
+        message = f"{len(after)} nodes of {where.name} are as they were"
+        return Change(changed=True, message=message, before=differ, after=after)
+
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="delete_made")
     def create_link(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """Connect two nodes, at the first free ports where none are named."""
-        cabling = Cabling(client, projects.opened(client, project))
+        where = projects.opened(client, project)
+        cabling = Cabling(client, where)
         link, new = cabling.create(a, b)
         what = cabling.describe(link)
         message = f"{what} linked" if new else f"{what} is linked already"
-        return Change(changed=new, message=message, before={"linked": not new}, after={"linked": True, "link": what})
+        ids = {"project_id": str(where.project_id), "link_id": str(link.link_id)}
+        after = {"linked": True, "link": what} | ids
+        return Change(changed=new, message=message, before={"linked": not new}, after=after)
 
-    @action(deadline="120s", confirm=True)
+    @action(looks_first=True, serialize_by="project", deadline="120s", confirm=True)
     def delete_link(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """Pull the cable between two nodes out."""
         cabling = Cabling(client, projects.opened(client, project))
@@ -205,7 +228,7 @@ class Gns3(Service):
         before = {"linked": True, "link": what}
         return Change(changed=True, message=f"{what} unlinked", before=before, after={"linked": False})
 
-    @action(deadline="120s", undo="stop_capture")
+    @action(looks_first=True, serialize_by="project", deadline="120s", undo="stop_capture")
     def start_capture(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,
@@ -227,7 +250,7 @@ class Gns3(Service):
         after = {"capturing": True, "file": now.capture_file_name}
         return Change(changed=True, message=message, before=before, after=after)
 
-    @action(deadline="120s")
+    @action(looks_first=True, serialize_by="project", deadline="120s")
     def stop_capture(self, client: Gns3Client, project: Reference, a: End, b: End) -> Change:
         """End the capture of a link; the file stays."""
         cabling = Cabling(client, projects.opened(client, project))
@@ -240,16 +263,19 @@ class Gns3(Service):
         message = f"{cabling.describe(link)} is captured no more"
         return Change(changed=True, message=message, before=before, after={"capturing": False})
 
-    @action(deadline="1800s")
+    @action(looks_first=True, serialize_by="project", deadline="1800s", undo="delete_made")
     def create_snapshot(self, client: Gns3Client, project: Reference, snapshot: Name) -> Change:
         """Keep the state of a project whose nodes are stopped."""
         where = projects.opened(client, project)
-        made, new = projects.snapshot(client, where, snapshot)
+        kept, new = projects.snapshot(client, where, snapshot)
         message = f"snapshot {snapshot} taken" if new else f"there is a snapshot {snapshot} already"
-        after = {"exists": True, "snapshot": made.name, "created_at": made.created_at}
+        ids = {"project_id": str(where.project_id), "snapshot": kept.name, "created_at": kept.created_at}
+        after = {"exists": True} | ids
         return Change(changed=new, message=message, before={"exists": not new}, after=after)
 
-    @action(deadline="1800s", confirm=True)
+    @action(
+        looks_first=True, serialize_by="project", deadline="1800s", confirm=True, idempotent=False
+    )  # what was changed since is lost
     def restore_snapshot(self, client: Gns3Client, project: Reference, snapshot: Reference) -> Change:
         """Put a project back to a snapshot: what was changed since is lost."""
         where = projects.opened(client, project)
@@ -263,7 +289,16 @@ class Gns3(Service):
             after={"nodes": after.nodes, "links": after.links},
         )
 
-    @action(deadline="3600s")
+    @action(looks_first=True, serialize_by="project", deadline="600s", confirm=True)
+    def delete_made(self, client: Gns3Client, project: Reference, after: Made) -> Change:
+        """Delete what a create action made, by what that told as `after`: not another one of the same name."""
+        what = made.delete(client, after)
+        if not what:
+            message = f"what was made in {project} is not there any more"
+            return Change(changed=False, message=message, before={"exists": False}, after={"exists": False})
+        return Change(changed=True, message=f"{what} deleted", before={"exists": True}, after={"exists": False})
+
+    @action(looks_first=True, serialize_by="project", deadline="3600s")
     def build_topology(  # noqa: PLR0913, PLR0917 - the arguments of the job
         self,
         client: Gns3Client,
@@ -349,6 +384,7 @@ def _command(client: Gns3Client, name: str, names: Sequence[str], command: Comma
         message = f"nothing to {command.verb}: {what}" + (f" already {command.to}" if names else " needs it")
         return Change(changed=False, message=message)
     before = {one.name: one.status for one in due}
+    about_to_change(before)
     after = {one.name: one.status for one in nodes.bring(client, project, due, command, stagger)}
     message = f"{len(after)} nodes of {project.name} {command.past}"
     return Change(changed=True, message=message, before=before, after=after)

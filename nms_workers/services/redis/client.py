@@ -7,7 +7,8 @@ client.close()
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 from nms_workers.errors import ParseError, Refused, TargetError, Unreachable
@@ -140,6 +141,10 @@ class RedisClient:
             doctor={server.address: str(_if_offered(server, "MEMORY DOCTOR") or "") for server in masters},
         )
 
+    def count(self, db: int | None = None) -> int:
+        """How many keys a database has, by default the target's own; in a cluster on all masters together."""
+        return sum(int(server.call("DBSIZE")) for server in self._of(self.target.db if db is None else db))
+
     def flush(self, db: int | None = None, *, asynchronous: bool = True) -> tuple[int, int]:
         """Delete every key of a database, in a cluster on every master.
 
@@ -150,20 +155,23 @@ class RedisClient:
         Returns:
             How many keys there were, and how many there are now: others may be writing.
         """
-        db = self.target.db if db is None else db
         before = after = 0
-        for server in self.masters():
-            other = server if db == server.db else Server(self.target, server.host, server.port, db=db)
-            try:
-                keys = other.call("DBSIZE")
-                if keys:
-                    other.call("FLUSHDB", "ASYNC" if asynchronous else "SYNC")
-                    after += other.call("DBSIZE")
-                before += keys
-            finally:
-                if other is not server:
-                    other.close()
+        for server in self._of(self.target.db if db is None else db):
+            keys = server.call("DBSIZE")
+            if keys:
+                server.call("FLUSHDB", "ASYNC" if asynchronous else "SYNC")
+                after += server.call("DBSIZE")
+            before += keys
         return before, after
+
+    def _of(self, db: int) -> Iterator[Server]:
+        """Connections of every master to this database; one that is not kept ends after its turn."""
+        for server in self.masters():
+            if db == server.db:
+                yield server
+                continue
+            with closing(Server(self.target, server.host, server.port, db=db)) as other:
+                yield other
 
     def _single(self) -> Server:
         if self._sentinels:

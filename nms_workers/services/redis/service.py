@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 
 from nms_workers.errors import Refused, TargetError
 from nms_workers.records import Entity, Event, Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Change, Service, about_to_change, action, poll
 from nms_workers.services.redis import clientlist, fields, replication, slowlog
 from nms_workers.services.redis.analysis import count_keys
 from nms_workers.services.redis.client import RedisClient, databases
@@ -93,10 +93,14 @@ class Redis(Service):
             yield Sample("redis_key_pattern_keys", sum(keys for keys, _ in counts), labels)
             yield Sample("redis_key_pattern_complete", all(complete for _, complete in counts), labels)
 
-    @action(confirm=True)
+    @action(
+        confirm=True, serialize_by="db", looks_first=True, idempotent=False
+    )  # again, it would delete what was written since
     def flushdb(self, client: RedisClient, db: NonNegativeInt | None = None, asynchronous: bool = True) -> Change:
         """Delete every key of a database, by default the target's own; in a cluster on every master."""
         number = client.target.db if db is None else db
+        if keys := client.count(number):
+            about_to_change({"keys": keys})
         before, after = client.flush(number, asynchronous=asynchronous)
         if not before:
             return Change(changed=False, message=f"database {number} was empty", before={"keys": 0}, after={"keys": 0})

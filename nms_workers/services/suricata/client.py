@@ -7,7 +7,8 @@ client.close()
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from nms_workers.errors import ParseError, Refused
 from nms_workers.records import Record
-from nms_workers.services.suricata import counters, reading, rules, search
+from nms_workers.services.suricata import block, counters, eve, reading, rules, search
 from nms_workers.services.suricata.command import CommandSocket
 from nms_workers.services.suricata.listener import Listener
 from nms_workers.services.suricata.logfile import LogFile
@@ -25,7 +26,8 @@ from nms_workers.services.suricata.target import SuricataTarget
 from nms_workers.transport.deadline import remaining
 
 
-class Stats(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Stats:
     """What the engine has counted since it started.
 
     Args:
@@ -94,8 +96,8 @@ class SuricataClient:
     def get_stats(self) -> Stats:
         """What the engine has counted since it started."""
         dump = self.ask("dump-counters", dict[str, Any])
-        total = {name: one for name, one in dump.items() if name != "threads"}
-        return Stats(self.ask("version", str), self.ask("uptime", int), dict(counters.flat(total)))
+        numbers = dict(counters.flat(counters.total(dump)))
+        return Stats(self.ask("version", str), self.ask("uptime", int), numbers)
 
     def get_alerts(self, limit: int = 100, severity: int | None = None) -> list[search.Alert]:
         """The newest alerts, newest first.
@@ -126,9 +128,36 @@ class SuricataClient:
         records = search.found(self._backwards(), search.Query(query), start, end)
         return [record.fields for record in islice(records, limit)]
 
+    def find_alert(
+        self, *, sid: int | None = None, source: block.Network | None = None, flow_id: int | None = None, within: float
+    ) -> eve.Record:
+        """The newest alert that all of what is given fits, as it stands in the event log.
+
+        Args:
+            sid: of its rule.
+            source: its source lies in this network.
+            flow_id: of its flow.
+            within: seconds it may be old.
+
+        Raises:
+            Refused: there is none, or no log to look back in.
+        """
+        wanted = {"event_type": "alert", "alert.signature_id": sid, "flow_id": flow_id}
+        query = " ".join(f"{name}={value}" for name, value in wanted.items() if value is not None)
+        since = datetime.now(UTC) - timedelta(seconds=within)
+        found = search.found(self._backwards(), search.Query(query), since, None)
+        for alert in block.coming_from(found, source) if source else found:
+            return alert
+        hint = "see get_alerts; a larger within looks further back"
+        raise Refused(f"no alert of the last {within:g} s fits", hint=hint)
+
     def get_rules(self) -> list[rules.Rule]:
         """The rules in the engine's rule files, those switched off as well."""
-        return [rule for path in self.ruleset.files() for rule in rules.parsed(rules.read(path), str(path))]
+        found: list[rules.Rule] = []
+        for path in self.ruleset.files():
+            remaining(1.0)  # a large rule set ends with its run as well
+            found += rules.parsed(rules.read(path), str(path))
+        return found
 
     def _backwards(self) -> Iterator[bytes]:
         if self._file is None:

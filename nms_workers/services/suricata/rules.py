@@ -6,10 +6,9 @@ Source: https://docs.suricata.io/en/latest/rules/intro.html.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from nms_workers.errors import AuthError, Refused, Unreachable
 
@@ -24,7 +23,8 @@ _OPTION = re.compile(r"(?:\A|;)\s*(?P<name>sid|gid|rev|classtype)\s*:\s*(?P<valu
 _MSG = re.compile(r'(?:\A|;)\s*msg\s*:\s*"(?P<msg>(?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
-class Rule(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Rule:
     """One rule of a rule file.
 
     Args:
@@ -102,7 +102,7 @@ def _written(text: str, file: str) -> Iterator[_Written]:
 
 
 def _rule(text: str, file: str, line: int) -> Rule | None:
-    match = _RULE.match(text)
+    match = _RULE.match(text.encode(errors="replace").decode())  # it may hold bytes that are no text
     if not match:
         return None
     options = {one["name"]: one["value"] for one in _OPTION.finditer(match["options"])}
@@ -116,7 +116,7 @@ def _rule(text: str, file: str, line: int) -> Rule | None:
         rev=int(numbers["rev"]),
         action=match["action"],
         protocol=match["protocol"],
-        msg=message["msg"].encode(errors="replace").decode() if message else "",
+        msg=message["msg"] if message else "",
         classtype=options.get("classtype", ""),
         enabled=match["off"] is None,
         file=file,

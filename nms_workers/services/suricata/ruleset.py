@@ -182,7 +182,8 @@ class Ruleset:
             where = f"line {', '.join(fault['line'] for fault in own[:20])} of {file.name}"
             raise Refused(f"the engine refuses {where}: {reason[:300]}", hint="nothing was changed")
         if not faults:  # faults in other files alone were there before
-            reason = (said.strip().splitlines() or ["no reason given"])[-1].removeprefix("E: ")
+            errors = [line.removeprefix("E: ") for line in said.splitlines() if line.startswith("E: ")]
+            reason = errors[0] if errors else "no reason given"
             raise Refused(f"the engine refuses its settings: {reason[:300]}", hint=f"suricata -T -c {target.config}")
 
 

@@ -1,10 +1,9 @@
 """Looking back in the event log: queries, and the alerts that come out."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from nms_workers.errors import Refused
 from nms_workers.services.suricata import eve
@@ -12,7 +11,8 @@ from nms_workers.services.suricata import eve
 _MAX_TERMS = 20
 
 
-class Alert(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Alert:
     """One alert.
 
     Args:

@@ -1,4 +1,4 @@
-"""Suricata: what is polled, and the actions on rules, data sets, host bits and memory caps."""
+"""Suricata: what is polled, and the actions on rules, data sets, host bits, memory caps and the sources of alerts."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, StringConstraints
 from nms_workers.errors import Refused
 from nms_workers.records import Entity, Event, Record, Sample
 from nms_workers.service import AddressToCutOff, Change, Service, action, poll
-from nms_workers.services.suricata import counters, rules
+from nms_workers.services.suricata import block, counters, rules
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.ruleset import PREVIOUS
 from nms_workers.services.suricata.target import SuricataTarget
@@ -24,6 +24,11 @@ RulesetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
 Bytes = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}(kb|mb|gb)?$")]
 Content = Annotated[str, StringConstraints(min_length=1, max_length=64 << 20)]
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,99}$")]
+JailName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}$")]
+FlowId = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]
+Within = Annotated[int, Field(ge=1, le=7 * 86_400)]  # seconds
+BanSeconds = Annotated[int, Field(ge=1, le=1_000_000_000)]
 SetType = Literal["string", "md5", "sha256", "ipv4", "ip"]
 
 _DIGESTS = {"md5": 32, "sha256": 64}  # hexadecimal digits
@@ -38,6 +43,9 @@ class Suricata(Service):
 
     Alerts, anomalies and dropped packets become events with the time and the fingerprint of their record, each exactly
     once: how far the log was read is noted, and what a dead worker had read is read again and recognized.
+
+    Who cannot reach the host's files may read alerts, rules and statistics over HTTP: `nms-workers gateway suricata`
+    serves `/eve/alerts`, `/rules`, `/stats`, `/health` and `/openapi.json` beside the engine, to those with its token.
     """
 
     kind = "suricata"
@@ -48,7 +56,7 @@ class Suricata(Service):
     def counters(self, client: SuricataClient) -> Iterator[Record]:
         """Every counter of the engine, by thread where it is one of a thread; its version and modes."""
         dump = client.ask("dump-counters", dict[str, Any])
-        yield from counters.samples(dump)
+        yield from counters.TABLE.samples(dump)
         unknown = counters.unknown(dump)
         yield Sample("suricata_unknown_counters", len(unknown))
         about = {
@@ -209,6 +217,31 @@ class Suricata(Service):
                 f"{part} had no limit that can be set: {memcap!r:.40}", hint="restart Suricata to have it back"
             )
         return self.set_memcap(client, part, memcap)
+
+    @action(runs_at="edge")
+    def block_alert_source(  # noqa: PLR0913, PLR0917 - the arguments of the job
+        self,
+        client: SuricataClient,
+        fail2ban: TargetName,
+        jail: JailName,
+        flow_id: FlowId | None = None,
+        sid: Sid | None = None,
+        source: AddressToCutOff | None = None,
+        within: Within = 3600,
+        seconds: BanSeconds | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Have the fail2ban target ban where an alert came from; the alert is the evidence in that job's audit.
+
+        The alert is the newest of the last `within` seconds of this flow, or of this rule from this source. `seconds`
+        is what `ban_ip` takes. The ban is a job of its own: guards look at it, and it is undone like any other.
+        """
+        if flow_id is None and (sid is None or source is None):
+            raise Refused("it is not said which alert is meant", hint="give flow_id, or sid and source")
+        alert = client.find_alert(sid=sid, source=source, flow_id=flow_id, within=within)
+        wanted = block.ban(alert, fail2ban, jail, seconds)
+        what = f"{jail} of {fail2ban} {'would be' if dry_run else 'is'} asked to ban {wanted.arguments['address']}"
+        return Change(True, what, {"alert": wanted.evidence}, {"ban": wanted.arguments}, (wanted,))
 
 
 _INTERFACE = {"pkts": "packets", "drop": "drops", "bypassed": "bypassed", "invalid-checksums": "invalid_checksums"}

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from nms_workers.services.traffic_control import kernel, results, tables
 from nms_workers.services.traffic_control.change import bring
-from nms_workers.services.traffic_control.look import INGRESS_PARENT, handle_text, look, match_of_filter
+from nms_workers.services.traffic_control.look import INGRESS_PARENT, Found, handle_text, look, match_of_filter
 from nms_workers.services.traffic_control.tables import Row
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 from nms_workers.services.traffic_control.tree import Part
@@ -77,9 +77,9 @@ class TrafficControlClient:
         """
         return self.ask(lambda socket: bring(socket, name, wanted))
 
-    def clear(self, name: str) -> tuple[Part, Part]:
-        """Take away all that is ours at an interface; as `apply`."""
-        return self.ask(lambda socket: bring(socket, name, look(socket, name).nothing()))
+    def look(self, name: str) -> Found:
+        """What is there at an interface, ours and others'. `apply` of `found.nothing()` clears all that is ours."""
+        return self.ask(lambda socket: look(socket, name))
 
     def links(self, socket: kernel.Socket, name: str = "") -> list[Row]:
         """Interfaces that the target's patterns name: all, or the one of this name.

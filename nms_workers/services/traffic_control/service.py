@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nms_workers.errors import Refused
 from nms_workers.records import Entity, Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Change, InterfaceToChange, Service, about_to_change, action, poll
 from nms_workers.services.traffic_control import fields, tables
 from nms_workers.services.traffic_control.client import TrafficControlClient, interface, place
 from nms_workers.services.traffic_control.kernel import Socket
@@ -18,7 +18,7 @@ from nms_workers.services.traffic_control.results import Interface
 from nms_workers.services.traffic_control.tables import Row
 from nms_workers.services.traffic_control.target import TrafficControlTarget
 from nms_workers.services.traffic_control.tree import Emulation, Limits, Part, Policer, Shape
-from nms_workers.services.traffic_control.values import Bytes, Delay, InterfaceName, Rate, Share
+from nms_workers.services.traffic_control.values import Bytes, Delay, Rate, Share
 
 T = TypeVar("T")
 Priority = Annotated[int, Field(ge=0, le=7)]
@@ -67,12 +67,12 @@ class TrafficControl(Service):
                 labels = {"interface": row.interface, "parent": parent, "filter": number, "kind": kind}
                 yield from fields.samples("action", kind, values, labels)
 
-    @action(undo="restore", runs_at="edge", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def shape(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
         *,
-        interface: InterfaceName,
+        interface: InterfaceToChange,
         rate: Rate,
         source: Network | None = None,
         destination: Network | None = None,
@@ -96,14 +96,14 @@ class TrafficControl(Service):
         )
         limits = _made(Limits, rate=rate, ceil=ceil, burst=burst, priority=priority)
         wanted = Part(shapes=(Shape(match=match, limits=limits),))
-        return _change(interface, f"{match} has {limits.rate} bit/s", client.apply(interface, wanted))
+        return _change(client, interface, f"{match} has {limits.rate} bit/s", wanted)
 
-    @action(undo="restore", runs_at="edge", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def set_default_class(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
         *,
-        interface: InterfaceName,
+        interface: InterfaceToChange,
         rate: Rate,
         ceil: Rate | None = None,
         burst: Bytes | None = None,
@@ -111,29 +111,27 @@ class TrafficControl(Service):
     ) -> Change:
         """Give what an interface sends and no shape matches a rate of its own."""
         limits = _made(Limits, rate=rate, ceil=ceil, burst=burst, priority=priority)
-        return _change(
-            interface, f"the rest has {limits.rate} bit/s", client.apply(interface, Part(default_class=limits))
-        )
+        return _change(client, interface, f"the rest has {limits.rate} bit/s", Part(default_class=limits))
 
-    @action(undo="restore", runs_at="edge", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def police(
         self,
         client: TrafficControlClient,
-        interface: InterfaceName,
+        interface: InterfaceToChange,
         rate: Rate,
         burst: Bytes | None = None,
         queue: Bytes | None = None,
     ) -> Change:
         """Limit what an interface receives; a little may wait, the rest is dropped."""
         policer = _made(Policer, rate=rate, burst=burst, queue=queue)
-        return _change(interface, f"receives {policer.rate} bit/s", client.apply(interface, Part(ingress=policer)))
+        return _change(client, interface, f"receives {policer.rate} bit/s", Part(ingress=policer))
 
-    @action(undo="restore", runs_at="edge", deadline="30s")
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
     def emulate(  # noqa: PLR0913 - its arguments are what people type
         self,
         client: TrafficControlClient,
         *,
-        interface: InterfaceName,
+        interface: InterfaceToChange,
         delay: Delay = 0.0,
         jitter: Delay = 0.0,
         loss: Share = 0.0,
@@ -142,17 +140,17 @@ class TrafficControl(Service):
     ) -> Change:
         """Make what an interface sends late (seconds), or lost, doubled or out of order (shares, 0 to 1)."""
         wanted = _made(Emulation, delay=delay, jitter=jitter, loss=loss, duplicate=duplicate, reorder=reorder)
-        return _change(interface, "sends as over a worse line", client.apply(interface, Part(emulation=wanted)))
+        return _change(client, interface, "sends as over a worse line", Part(emulation=wanted))
 
-    @action(undo="restore", runs_at="edge", confirm=True, deadline="30s")
-    def clear(self, client: TrafficControlClient, interface: InterfaceName) -> Change:
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, confirm=True, deadline="30s")
+    def clear(self, client: TrafficControlClient, interface: InterfaceToChange) -> Change:
         """Take away all shapes, limits and emulation that were set here; what others set up stays."""
-        return _change(interface, "has nothing of ours any more", client.clear(interface))
+        return _change(client, interface, "has nothing of ours any more", client.look(interface).nothing())
 
-    @action(undo="restore", runs_at="edge", deadline="30s")
-    def restore(self, client: TrafficControlClient, interface: InterfaceName, before: Part) -> Change:
+    @action(undo="restore", runs_at="edge", serialize_by="interface", looks_first=True, deadline="30s")
+    def restore(self, client: TrafficControlClient, interface: InterfaceToChange, before: Part) -> Change:
         """Bring back what an action kept as `before`; what it did not touch stays as it is now."""
-        return _change(interface, "is as it was before", client.apply(interface, before))
+        return _change(client, interface, "is as it was before", before)
 
 
 def _made(kind: type[Any], **values: object) -> Any:
@@ -169,8 +167,11 @@ def _made(kind: type[Any], **values: object) -> Any:
         raise Refused(said or "the arguments do not fit together") from None
 
 
-def _change(name: str, done: str, states: tuple[Part, Part]) -> Change:
-    before, after = states
+def _change(client: TrafficControlClient, name: str, done: str, wanted: Part) -> Change:
+    found = client.look(name)
+    if found.part(wanted) != wanted or not found.settled:
+        about_to_change(found.part(wanted).as_json())
+    before, after = client.apply(name, wanted)
     message = f"{name}: {done}" if before != after else f"{name} already was so: {done}"
     return Change(changed=before != after, message=message, before=before.as_json(), after=after.as_json())
 

@@ -34,9 +34,6 @@ def _microseconds(seconds: float) -> float:
     return round(seconds, 6)
 
 
-InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}$")]
-"""As the kernel allows (15 bytes, no slash, no space), in ASCII, and nothing that looks like an option."""
-
 Rate = Annotated[int, BeforeValidator(_bits), Field(ge=SLOWEST, le=FASTEST), AfterValidator(_whole_bytes)]
 """Bits per second: `10mbit`, `1.5gbit`, or a plain number."""
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nms_workers.errors import AuthError, TargetError, Timeout, Unreachable
 from nms_workers.records import Sample
-from nms_workers.service import BreakerPolicy, Change, Service, TargetSettings, action, poll
+from nms_workers.service import BreakerPolicy, Change, FollowUp, Service, TargetSettings, action, poll
 from nms_workers.transport.deadline import remaining
 from nms_workers.transport.secret import Secret
 
@@ -100,6 +102,11 @@ class ProbeClient:
             self._drop("actions")
             raise Unreachable(f"the probe is gone: {type(exc).__name__}") from exc
 
+    @property
+    def name(self) -> str:
+        """Of its target."""
+        return self._target.alias
+
     def close(self) -> None:
         """Hang up."""
         for name in list(self._streams):
@@ -173,6 +180,14 @@ class Probe(Service):
         """Take an effect back; that is an effect too."""
         client.ask("apply", effect=f"undo {effect}")
         return Change(changed=True, message=f"{effect} is gone")
+
+    @action(deadline="10s", undo="lift")
+    def spread(self, client: ProbeClient, effect: str, dry_run: bool = False) -> Change:
+        """Bring an effect about, and ask for another one to follow."""
+        more = FollowUp("probe", "apply", client.name, {"effect": f"{effect} too"}, {"seen": effect})
+        if dry_run:
+            return Change(changed=True, message=f"{effect} would be there", follow_ups=(more,))
+        return msgspec.structs.replace(self.apply(client, effect), follow_ups=(more,))
 
     @action(deadline="10s", runs_at="edge")
     def beside(self, client: ProbeClient, effect: str) -> Change:

@@ -34,6 +34,11 @@ def events(records: Iterable[Record], kind: str) -> list[Event]:
     return [r for r in records if isinstance(r, Event) and r.kind == kind]
 
 
+def ended(records: Iterable[Record]) -> list[Event]:
+    """The ends of bans."""
+    return [event for event in events(records, "ban") if event.state == "resolved"]
+
+
 def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
     """Key to attributes of the entities of one kind."""
     return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}

@@ -12,7 +12,7 @@ from nms_workers.services.fail2ban.results import JailSettings, JailStatus
 from tests.conftest import StartServer
 from tests.servers import Fail2banServer
 from tests.services.fail2ban.conftest import Connect, Peer, said
-from tests.services.fail2ban.support import act, await_true, entities, events, fail_to_log_in, read, value
+from tests.services.fail2ban.support import act, await_true, ended, entities, events, fail_to_log_in, read, value
 
 
 def test_the_server(server: Fail2banServer, connect: Connect) -> None:
@@ -84,19 +84,19 @@ def test_a_ban_of_the_filter_and_its_lifting(server: Fail2banServer, connect: Co
     assert told.message == "nms banned 192.0.2.1 for 600 s"
     assert told.ts is not None
     assert abs((datetime.now(UTC) - told.ts).total_seconds()) < 30
-    assert told.fingerprint == f"ban:nms:192.0.2.1:{int(told.ts.timestamp())}"
+    assert (told.fingerprint, told.state) == ("ban:nms:192.0.2.1", "firing")
     ban = entities(records, "ban")["nms/192.0.2.1"]
     assert ban["ends_at"] == (told.ts + timedelta(seconds=600)).isoformat()
     assert 500 < ban["remaining"] <= 600
     assert value(records, "fail2ban_jail_next_unban_seconds", jail="nms") == ban["remaining"]
     assert value(records, "fail2ban_jail_permanent_bans", jail="nms") == 0
-    assert not events(read(client, "bans"), "ban"), "it was told before"
+    assert events(read(client, "bans"), "ban") == [told], "as long as it lasts"
 
     act(client, "unban_ip", jail="nms", address="192.0.2.1")
-    (lifted,) = events(read(client, "bans"), "unban")
+    (lifted,) = ended(read(client, "bans"))
     assert lifted.message == "the ban of 192.0.2.1 by nms was lifted"
-    assert lifted.fingerprint == "un" + told.fingerprint
-    assert not events(read(client, "bans"), "unban")
+    assert lifted.fingerprint == told.fingerprint
+    assert not ended(read(client, "bans"))
 
 
 def test_a_ban_that_ends_by_itself_says_when(start_server: StartServer, connect: Connect) -> None:
@@ -104,10 +104,23 @@ def test_a_ban_that_ends_by_itself_says_when(start_server: StartServer, connect:
     client = connect(server)
     act(client, "ban_ip", jail="nms", address="192.0.2.1")
     (told,) = events(read(client, "bans"), "ban")
-    ended = await_true(lambda: events(read(client, "bans"), "unban"))
-    assert ended[0].message == "the ban of 192.0.2.1 by nms ended in time"
+    (over,) = await_true(lambda: ended(read(client, "bans")))
+    assert over.message == "the ban of 192.0.2.1 by nms ended in time"
     assert told.ts is not None
-    assert ended[0].ts == told.ts + timedelta(seconds=2)
+    assert over.ts == told.ts + timedelta(seconds=2)
+
+
+def test_a_ban_that_comes_again_between_two_reads_is_another_one(start_server: StartServer, connect: Connect) -> None:
+    server = start_server("fail2ban", conf={"bantime": "2"})
+    client = connect(server)
+    act(client, "ban_ip", jail="nms", address="192.0.2.1")
+    (first,) = events(read(client, "bans"), "ban")
+    await_true(lambda: not client.get_banned("nms"))
+    act(client, "ban_ip", jail="nms", address="192.0.2.1")
+    end, second = events(read(client, "bans"), "ban")
+    assert (end.state, second.state) == ("resolved", "firing")
+    assert first.ts is not None
+    assert end.ts == first.ts + timedelta(seconds=2)
 
 
 def test_every_process_tells_the_same(server: Fail2banServer, connect: Connect) -> None:
@@ -124,12 +137,12 @@ def test_every_process_tells_the_same(server: Fail2banServer, connect: Connect) 
 def test_bans_that_a_restarted_server_brings_back_are_not_told_again(server: Fail2banServer, connect: Connect) -> None:
     client = connect(server)
     act(client, "ban_ip", jail="nms", address="192.0.2.1")
-    assert len(events(read(client, "bans"), "ban")) == 1
+    (told,) = events(read(client, "bans"), "ban")
     server.restart()
     await_true(lambda: client.get_banned("nms"))
     records = read(client, "bans")
-    assert not events(records, "ban")
-    assert not events(records, "unban")
+    (still,) = events(records, "ban")
+    assert (still.state, still.fingerprint) == ("firing", told.fingerprint)
 
 
 def test_a_ban_for_ever(server: Fail2banServer, connect: Connect) -> None:

@@ -258,7 +258,7 @@ def test_references_that_cannot_be_names(name: str) -> None:
 
 def test_what_destroys_wants_to_be_confirmed() -> None:
     confirmed = {name for name, one in Gns3.actions().items() if one.confirm}
-    assert confirmed == {"delete_project", "delete_node", "delete_link", "restore_snapshot"}
+    assert confirmed == {"delete_project", "delete_node", "delete_link", "delete_made", "restore_snapshot"}
 
 
 def test_what_undoes_an_action_exists() -> None:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import pytest
 from requests import PreparedRequest
 
-from nms_workers.errors import AuthError, ParseError, Timeout, Unreachable
+from nms_workers.errors import AuthError, ParseError, Timeout, Underway, Unreachable
+from nms_workers.service import Change, kept_by
+from nms_workers.services.gns3 import waiting
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
@@ -113,19 +115,44 @@ def test_a_server_that_stalls(server: Server, connect: Connect) -> None:
 
 
 def slow_node(client: Gns3Client) -> None:
-    """A lab whose PC1 takes 3 seconds to start."""
+    """A lab whose PC1 takes 6 seconds to start."""
     act(client, "create_project", project="lab")
-    slow = {"startup_script": "# slow 3\n"}
+    slow = {"startup_script": "# slow 6\n"}
     act(client, "create_node", project="lab", node="PC1", node_type="vpcs", properties=slow)
 
 
 def test_a_start_that_takes_longer_than_an_answer_may(server: Server, connect: Connect, plain: Plain) -> None:
     slow_node(connect(server))
-    client = connect(server, timeout={"read": 1, "total": 1})
+    client = connect(server, timeout={"read": 3, "total": 3})
     client.get_projects()
     change = act(client, "start_node", project="lab", nodes=["PC1"])
     assert change.after == {"PC1": "started"}
     assert plain.states("lab") == {"PC1": "started"}
+
+
+def test_a_start_that_takes_long_gives_the_worker_back_and_is_asked_for_once(
+    server: Server,
+    connect: Connect,
+    plain: Plain,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: list[PreparedRequest],
+) -> None:
+    slow_node(connect(server))
+    monkeypatch.setattr(waiting, "_PATIENCE", 0.5)
+    client = connect(server, timeout={"read": 3, "total": 3})
+    client.get_projects()
+    asked: set[str] = set()
+
+    def one_run() -> Change:
+        with kept_by(lambda _: None, asked):
+            return act(client, "start_node", project="lab", nodes=["PC1"])
+
+    with pytest.raises(Underway, match=r"^it is not yet so that PC1 is started$"):
+        one_run()
+    monkeypatch.setattr(waiting, "_PATIENCE", 30.0)
+    assert one_run().after == {"PC1": "started"}
+    assert plain.states("lab") == {"PC1": "started"}
+    assert len([one for one in sent if one.method == "POST" and str(one.url).endswith("/start")]) == 1
 
 
 def test_a_job_that_runs_out_of_time_can_be_run_again(server: Server, connect: Connect, plain: Plain) -> None:

@@ -1,15 +1,15 @@
 """How the tests of this service read and wait."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import redis
 
-from nms_workers.records import Event, Record, Sample
+from nms_workers.records import Record
 from nms_workers.services.redis.client import RedisClient
 from nms_workers.services.redis.service import Redis
 from tests.servers import REDIS as MATRIX
+from tests.services.records import await_true, events, value, values
 
 __all__ = ["MATRIX", "await_true", "events", "make_cluster", "read", "value", "values"]
 
@@ -17,30 +17,6 @@ __all__ = ["MATRIX", "await_true", "events", "make_cluster", "read", "value", "v
 def read(client: RedisClient, poll: str) -> list[Record]:
     """Every record of one run of a poll."""
     return list(Redis.polls()[poll].run(client))
-
-
-def values(records: Iterable[Record], metric: str) -> dict[tuple[tuple[str, str], ...], float]:
-    """Labels to value of one metric."""
-    return {r.series.labels: r.value for r in records if isinstance(r, Sample) and r.metric == metric}
-
-
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; a KeyError when it is not there."""
-    return values(records, metric)[tuple(sorted(labels.items()))]
-
-
-def events(records: Iterable[Record], kind: str = "") -> list[Event]:
-    """The events, of one kind or of all."""
-    return [r for r in records if isinstance(r, Event) and kind in ("", r.kind)]
-
-
-def await_true(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.05)
-    return result
 
 
 def make_cluster(nodes: list[Any], replicas: Iterable[tuple[Any, int]] = ()) -> None:

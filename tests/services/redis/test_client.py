@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from nms_workers.errors import Refused
+from nms_workers.jobs.preview import tried
 from nms_workers.service import Change
 from nms_workers.services.redis.results import KeyGroup
 from nms_workers.services.redis.service import Redis
@@ -85,6 +86,21 @@ def test_flushdb_empties_one_database(
     assert not flush(client, db=7).changed
     assert flush(client).before == {"keys": 2}  # the target's own database
     assert zero.dbsize() == 0
+
+
+def test_a_dry_run_of_flushdb_counts_and_deletes_nothing(
+    start_server: StartServer, connect: Connect, plain: Plain
+) -> None:
+    server = start_server("redis-7.0")
+    seven, action = plain(server, db=7), Redis.actions()["flushdb"]
+    seven.mset({"a": 1, "b": 2, "c": 3})
+    client = connect(server)
+    would, empty = (tried(action, lambda: client, action.validate({"db": db})) for db in (7, 8))
+    assert would is not None
+    assert (would.changed, would.before) == (True, {"keys": 3})
+    assert seven.dbsize() == 3
+    assert empty is not None
+    assert (empty.changed, empty.message) == (False, "database 8 was empty")
 
 
 def test_flushdb_of_a_database_that_is_not(start_server: StartServer, connect: Connect) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.target import SuricataTarget
 from tests.conftest import StartServer
-from tests.servers import SuricataServer
+from tests.servers import SURICATA, SuricataServer
 
 Connect = Callable[..., SuricataClient]
 
@@ -23,10 +23,10 @@ def send(server: SuricataServer, *wishes: list[str]) -> None:
     server.inside(sys.executable, str(_TRAFFIC), stdin=json.dumps(wishes))
 
 
-@pytest.fixture
-def suricata(start_server: StartServer) -> SuricataServer:
-    """A Suricata of this test's own."""
-    server = start_server("suricata")
+@pytest.fixture(params=SURICATA)
+def suricata(request: pytest.FixtureRequest, start_server: StartServer) -> SuricataServer:
+    """A Suricata of this test's own, of each version."""
+    server = start_server(request.param)
     assert isinstance(server, SuricataServer)
     return server
 

@@ -103,6 +103,15 @@ def test_a_fault_in_another_file_does_not_stand_in_the_way(suricata: SuricataSer
     assert act(client, "upload_ruleset", content=UPLOADED, name="uploaded.rules").changed
 
 
+def test_settings_that_the_engine_refuses_are_told(untouched: SuricataServer, connect: Connect, tmp_path: Path) -> None:
+    broken = tmp_path / "suricata.yaml"
+    broken.write_text(untouched.config.read_text().replace("classification.config", "none.config"))
+    with pytest.raises(Refused, match=r"refuses its settings: .*please check the .classification-file") as error:
+        act(connect(untouched, config=broken), "upload_ruleset", content=UPLOADED, name="uploaded.rules")
+    assert error.value.hint == f"suricata -T -c {broken}"
+    assert not (untouched.rules / "uploaded.rules").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "name", "why"),
     [

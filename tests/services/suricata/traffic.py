@@ -1,8 +1,9 @@
 """Traffic inside the network namespace of a Suricata, as a program: one JSON list of wishes on standard input.
 
-A wish is ["http", path], ["dns", name] or ["tls", folder of the certificate].
+A wish is ["http", path], ["http", path, source address], ["dns", name] or ["tls", folder of the certificate].
 """
 
+import http.client
 import http.server
 import json
 import socket
@@ -10,8 +11,6 @@ import ssl
 import struct
 import sys
 import threading
-import urllib.error
-import urllib.request
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -24,14 +23,19 @@ class _Page(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def http_request(path: str) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), _Page) as site:
+class _Site6(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+
+
+def http_request(path: str, source: str = "127.0.0.1") -> None:
+    kind, place = (_Site6, "::1") if ":" in source else (http.server.HTTPServer, "127.0.0.1")
+    with kind((place, 0), _Page) as site:
         thread = threading.Thread(target=site.handle_request)
         thread.start()
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{site.server_port}{path}", timeout=10).close()
-        except urllib.error.HTTPError as answer:
-            answer.close()
+        client = http.client.HTTPConnection(place, site.server_port, timeout=10, source_address=(source, 0))
+        client.request("GET", path)
+        client.getresponse().read()
+        client.close()
         thread.join()
 
 
