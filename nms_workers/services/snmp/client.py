@@ -5,15 +5,17 @@ from typing import Any
 
 from nms_workers.errors import Refused
 from nms_workers.records import Record
-from nms_workers.services.snmp import exact, ports
+from nms_workers.services.snmp import exact, ports, topology
 from nms_workers.services.snmp.fast import FastSession, Learned, Row
+from nms_workers.services.snmp.lines import written
+from nms_workers.services.snmp.mibs import symbols
 from nms_workers.services.snmp.neighbors import TABLES, Neighbor, neighbors
 from nms_workers.services.snmp.oid import Value, oid
 from nms_workers.services.snmp.profile import chosen
 from nms_workers.services.snmp.reading import OBJECT_ID, Reading
-from nms_workers.services.snmp.shape import written
 from nms_workers.services.snmp.target import SnmpTarget
 
+_FRESH = ("inventory", "topology")  # polls of facts
 _SYSTEM = {
     "description": "1.3.6.1.2.1.1.1.0",
     "object_id": OBJECT_ID,
@@ -120,17 +122,33 @@ class SnmpClient:
         tables = {table: list(self.walk(table)) for table in TABLES}
         return list(neighbors(tables, self.get_interface_list()))
 
+    def translate(self, of: str) -> str:
+        """`MODULE::name` of an OID, with the index behind; the OID itself where no MIB file names it.
+
+        Raises:
+            ConfigError: a MIB file cannot be used; ValueError: no object identifier.
+        """
+        return symbols(self.target.mibs).name(oid(of))
+
     def poll(self, name: str) -> Iterator[Record]:
         """The records of one poll, by the profiles that fit the device."""
-        session = self._session()
+        return self._reading(name).read(self._session(), entities=name == "inventory")
+
+    def topology(self) -> Iterator[Record]:
+        """What it is called by, and what its ports touch: neighbours, MAC addresses, the ARP table."""
+        lines, error = self._reading("topology").lines(self._session())
+        yield from topology.records(topology.Tables(lines), self.target.host, self.target.max_learned)
+        if error is not None:
+            raise error
+
+    def _reading(self, name: str) -> Reading:
         if self._object_id is None:
-            found = session.get_many([OBJECT_ID])
+            found = self._session().get_many([OBJECT_ID])
             self._object_id = str(found.get(OBJECT_ID) or "")
-        reading = self._readings.get(name)
-        if reading is None:
-            profiles = chosen(name, self._object_id, self.target.profiles)
-            reading = self._readings[name] = Reading(profiles, self.target.static_every)
-        return reading.read(session)
+        if name not in self._readings:
+            profiles = chosen(name, self._object_id, self.target.profiles, self.target.mibs)
+            self._readings[name] = Reading(profiles, self.target, fresh=name in _FRESH)
+        return self._readings[name]
 
     def _session(self) -> FastSession:
         return FastSession(self.target, self._learned)

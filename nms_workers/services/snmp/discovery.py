@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from nms_workers.errors import ConfigError, Refused, TargetError, Timeout, Unreachable
 from nms_workers.service import Proposal
 from nms_workers.services.snmp.fast import FastSession, Learned
+from nms_workers.services.snmp.lines import written
 from nms_workers.services.snmp.oid import Value
-from nms_workers.services.snmp.shape import written
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.transport.deadline import remaining, time_left
 

@@ -51,11 +51,13 @@ class Learned:
         repetitions: rows it can answer at once.
         engine_id: of version 3.
         ends: table to its last row, where that is the end of all that the agent shows.
+        end: nothing comes after this, so nothing at all is there in tables beyond.
     """
 
     repetitions: int
     engine_id: bytes | None = None
     ends: dict[str, str] = field(default_factory=dict)
+    end: tuple[int, ...] | None = None
 
 
 class _CutShort(Exception):
@@ -162,14 +164,21 @@ class FastSession:
                 return session._sock.get_bulk(place) or None
             except StopAsyncIteration:
                 return None
+            except snmp.SnmpDecodeError:  # gufo-snmp cuts off an answer that is longer than its buffer
+                if self._learned.repetitions == 1:
+                    raise
+                raise _CutShort from None
 
         return self._ask(ask, self._target.retries + 1)
 
     def _stopped(self, base: str, last: str, asked: int) -> None:
         """An answer without rows: is it the end of what the agent shows, or could it not answer?"""
-        if self._learned.ends.get(base) == last:
+        at, end = arcs_of(last or base), self._learned.end
+        if self._learned.ends.get(base) == last or (end is not None and at >= end):
             return
         following = exact.get_next(self._target, last or base)
+        if following is None:
+            self._learned.end = at
         if following is not None and f"{following}.".startswith(f"{base}."):
             if asked == 1:
                 hint = "its SNMP agent is at fault"

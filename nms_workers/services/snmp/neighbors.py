@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from nms_workers.services.snmp.lines import written
 from nms_workers.services.snmp.oid import Value
-from nms_workers.services.snmp.shape import written
 
 LLDP_REMOTE = "1.0.8802.1.1.2.1.4.1.1"  # lldpRemEntry: index time mark, local port, number
 LLDP_ADDRESS = "1.0.8802.1.1.2.1.4.2.1"  # lldpRemManAddrEntry: the same, then kind, length and octets of the address

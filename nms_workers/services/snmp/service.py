@@ -10,6 +10,7 @@ from nms_workers.errors import NmsError
 from nms_workers.records import Attributes, Record, Witnesses
 from nms_workers.service import PROPOSED, Address, Change, Service, action, poll
 from nms_workers.services.snmp import actions
+from nms_workers.services.snmp import topology as links
 from nms_workers.services.snmp.actions import InterfaceName, Literally, State, SystemName, Text
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.configuration import Configuration
@@ -41,10 +42,30 @@ class Snmp(Service):
         sizes=(("_octets_total", 8.0), ("_total", 160.0)),  # no packet is shorter than an IPv4 header, 20 octets
     )
 
-    @poll(every="60s", shard=200, enumerates=("interface",))
+    @poll(every="60s", shard=200)
     def interfaces(self, clients: Mapping[str, SnmpClient]) -> Answers:
         """Counters and states of every port, and since when the device runs."""
         yield from together(clients, lambda client: client.poll("interfaces"))
+
+    @poll(every="60s", shard=200, enumerates=("hardware_alarm",))
+    def health(self, clients: Mapping[str, SnmpClient]) -> Answers:
+        """CPU, memory, storage, sensors, power; an event while a part is not well."""
+        yield from together(clients, lambda client: client.poll("health"))
+
+    @poll(every="60s", shard=200, enumerates=("peer_down",))
+    def routing(self, clients: Mapping[str, SnmpClient]) -> Answers:
+        """BGP and OSPF peers; an event while one that is configured is not there."""
+        yield from together(clients, lambda client: client.poll("routing"))
+
+    @poll(every="15m", deadline="5m", shard=200, enumerates=("system", "interface", "part", "address", "vlan"))
+    def inventory(self, clients: Mapping[str, SnmpClient]) -> Answers:
+        """The system, its interfaces, parts, addresses and VLANs."""
+        yield from together(clients, lambda client: client.poll("inventory"))
+
+    @poll(every="15m", deadline="5m", shard=200, enumerates=("device", "lldp", "cdp", "fdb", "arp"))
+    def topology(self, clients: Mapping[str, SnmpClient]) -> Answers:
+        """Links to neighbours that LLDP and CDP tell, to the MAC addresses that ports learned, and of the ARP table."""
+        yield from links.matched(together(clients, SnmpClient.topology))
 
     @poll(every="6h", deadline="10m", enumerates=("configuration",))
     def configuration(self, client: SnmpClient) -> Iterator[Record]:

@@ -4,31 +4,50 @@ An answer is a list of object identifiers and a list of values. As long as the i
 the values go straight into the block of a known layout, and nothing is looked at one by one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from string import Template
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nms_workers.errors import ParseError
-from nms_workers.records import Entity, Layout, SampleBlock, Series, series
-from nms_workers.services.snmp import ports
+from nms_workers.records import Entity, Event, Layout, SampleBlock, Series, series
+from nms_workers.services.snmp.lines import Attributes, Labels, Line, lines_of, names_of
 from nms_workers.services.snmp.oid import Value
-from nms_workers.services.snmp.profile import Column, Format, Table
-
-Attributes = dict[str, Any]
-Labels = dict[str, str]
+from nms_workers.services.snmp.profile import Alarm, Column, Table
 
 
-@dataclass
-class Line:
-    """One row of one table as an answer had it: column to (its place in the answer, its value)."""
+@dataclass(frozen=True)
+class Watch:
+    """One row that is an event while it is not well.
 
-    table: Table
-    index: str
-    cells: dict[str, tuple[int, Value]]
+    Args:
+        place: of the state in an answer.
+        words: the names of its numbers.
+        conditions: (place, number) that must hold, too.
+    """
+
+    alarm: Alarm
+    object: str
+    place: int
+    words: Mapping[str, str]
+    conditions: tuple[tuple[int, int], ...]
+    labels: Labels
+
+    def event(self, kind: str, values: Sequence[Value]) -> Event | None:
+        """The event that an answer fires, if it does."""
+        state = values[self.place]
+        if not isinstance(state, int) or state in self.alarm.good:
+            return None
+        if any(values[place] != number for place, number in self.conditions):
+            return None
+        word = self.words.get(str(state), str(state))
+        message = Template(self.alarm.message).safe_substitute(self.labels, state=word)
+        fingerprint = ":".join([self.object, *self.labels.values()])
+        return Event(kind, message, self.alarm.severity, fingerprint, "firing", {**self.labels, "state": word})
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class Shape:
         words: (position, what a number of an enumeration counts as).
         facts: places and values of what is no number: when one of them changes, the shape is made anew.
         entities: the rows that are something by themselves.
+        watches: the rows that may be events.
     """
 
     oids: list[str]
@@ -55,6 +75,7 @@ class Shape:
     fact_places: tuple[int, ...]
     facts: tuple[Value, ...]
     entities: tuple[Entity, ...]
+    watches: tuple[Watch, ...]
 
     def fits(self, oids: list[str], values: Sequence[Value]) -> bool:
         """Whether an answer has the same rows, which say the same of themselves."""
@@ -75,6 +96,23 @@ class Shape:
             numbers[position] = words.get(numbers[position], np.nan)
         return SampleBlock(self.layout, numbers * self.scale + self.plus)
 
+    def events(self, kind: str, values: Sequence[Value]) -> Iterator[Event]:
+        """What fires in an answer that fits."""
+        for watch in self.watches:
+            if (event := watch.event(kind, values)) is not None:
+                yield event
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One series: its labels, its column, the place of its value, and what that is multiplied by."""
+
+    series: Series
+    column: Column
+    place: int
+    scale: float
+    width: str = ""  # the metric that tells how wide it is, where agents have it in 32 or 64 bits
+
 
 def shape_of(tables: Sequence[Table], oids: list[str], values: Sequence[Value]) -> Shape:
     """The shape of an answer.
@@ -87,158 +125,128 @@ def shape_of(tables: Sequence[Table], oids: list[str], values: Sequence[Value]) 
     """
     if len(set(oids)) != len(oids):
         raise ParseError("the agent names a row twice", hint="its SNMP agent is at fault")
-    lines = _lines(tables, oids, values)
-    names, numbers = _names(lines), _numbers(lines)
-    twins = {column.behind for table in tables for column in table.column}
-    members: list[tuple[Series, Column, int]] = []
-    widths: dict[Series, tuple[int, int]] = {}  # of the counters that agents may have in either
-    fact_places: list[int] = []
-    entities: dict[tuple[str, str], Attributes] = {}
-    for line in lines:
-        labels, about = names[line.table.oid, line.index]
-        if line.table.entity:
-            entities.setdefault((line.table.entity, next(iter(labels.values()))), about).update(about)
-        for column in line.table.column:
-            if column.object not in line.cells:
-                continue
-            place, value = line.cells[column.object]
-            if column.role == "attribute":
-                fact_places.append(place)
-            elif (
-                isinstance(value, int | float)
-                and column.behind not in numbers[line.table.entity or line.table.oid, line.index]
-            ):
-                members.append((series(column.metric, tuple(labels.items())), column, place))
-                if line.table.width and (column.behind or column.object in twins) and column.metric.endswith("_total"):
-                    one = series(line.table.width, tuple(labels.items()))
-                    widths[one] = min((column.bits, place), widths.get(one, (column.bits, place)))
-    for one, (
-        bits,
-        place,
-    ) in widths.items():  # it is known wherever its counter is: nothing of the value, and the width
-        members.append((one, Column(one.metric, "", scale=0.0, plus=bits), place))
-    return _assembled(oids, values, members, fact_places, entities)
-
-
-def _assembled(
-    oids: list[str],
-    values: Sequence[Value],
-    members: Sequence[tuple[Series, Column, int]],
-    fact_places: Sequence[int],
-    entities: Mapping[tuple[str, str], Attributes],
-) -> Shape:
-    places = [place for _, _, place in members]
-    columns = [column for _, column, _ in members]
-    words = [(at, {float(n): w for n, w in one.words.items()}) for at, one in enumerate(columns) if one.words]
+    lines = lines_of(tables, oids, values)
+    names = names_of(lines)
+    kept = _told_apart(list(_members(tables, lines, names)))
+    kept += _widths(kept)
+    facts = [
+        line.cells[column.object][0]
+        for line in lines
+        for column in line.table.column
+        if column.role == "attribute" and column.object in line.cells
+    ]
+    words = [
+        (at, {float(n): w for n, w in one.column.words.items()}) for at, one in enumerate(kept) if one.column.words
+    ]
     return Shape(
         oids=oids,
-        layout=Layout([member for member, _, _ in members]),
-        pick=_picker(places),
-        scale=np.array([one.scale for one in columns]),
-        plus=np.array([one.plus for one in columns]),
-        none=np.array([np.nan if one.none is None else one.none for one in columns]),
+        layout=Layout([one.series for one in kept]),
+        pick=_picker([one.place for one in kept]),
+        scale=np.array([one.scale for one in kept]),
+        plus=np.array([one.column.plus for one in kept]),
+        none=np.array([np.nan if one.column.none is None else one.column.none for one in kept]),
         words=tuple(words),
-        fact_places=tuple(fact_places),
-        facts=tuple(values[place] for place in fact_places),
-        entities=tuple(Entity(kind, key, about) for (kind, key), about in entities.items()),
+        fact_places=tuple(facts),
+        facts=tuple(values[place] for place in facts),
+        entities=tuple(_entities(lines, names)),
+        watches=tuple(_watches(lines, names)),
     )
+
+
+def _members(
+    tables: Sequence[Table], lines: Sequence[Line], names: Mapping[int, tuple[Labels, Attributes]]
+) -> Iterator[_Member]:
+    numbers = _numbers(lines)
+    preferred = {column.behind for table in tables for column in table.column}
+    for line in lines:
+        labels = tuple(names[id(line)][0].items())
+        there = numbers[line.table.family, line.index]
+        for column in line.table.column:
+            place, value = line.cells.get(column.object, (0, None))
+            if column.role == "attribute" or not isinstance(value, int | float) or column.behind in there:
+                continue
+            metric = column.metric or column.metrics.get(str(there.get(column.by)), "")
+            scale = _scale(line.table, column, there)
+            if metric and scale is not None:
+                in_both = metric.endswith("_total") and (column.behind or column.object in preferred)
+                width = line.table.width if in_both else ""
+                yield _Member(series(metric, labels), column, place, scale, width)
+
+
+def _widths(members: Sequence[_Member]) -> list[_Member]:
+    """How many bits the narrowest counter of each row has: known wherever its counter is, whatever that says."""
+    narrowest: dict[Series, _Member] = {}
+    for one in members:
+        if one.width:
+            name = series(one.width, one.series.labels)
+            if name not in narrowest or one.column.bits < narrowest[name].column.bits:
+                narrowest[name] = one
+    return [
+        _Member(name, Column(one.series.metric, "", plus=one.column.bits), one.place, 0.0)
+        for name, one in narrowest.items()
+    ]
+
+
+def _scale(table: Table, column: Column, row: Mapping[str, int | float]) -> float | None:
+    """What a value is multiplied by; None where the row does not say."""
+    scale = column.scale
+    for name in column.times:
+        words = next((one.words for one in table.column if one.object == name), {})
+        factor = words.get(str(row.get(name))) if words else row.get(name)
+        if factor is None:
+            return None
+        scale *= factor
+    if column.decimals:
+        scale *= 10.0 ** -row.get(column.decimals, 0)
+    return scale
+
+
+def _told_apart(members: Sequence[_Member]) -> list[_Member]:
+    """Two tables may call their rows the same: the later one is called after its object, too."""
+    seen: set[Series] = set()
+    kept = []
+    for one in members:
+        if one.series in seen and one.series.labels:
+            (name, value), *rest = one.series.labels
+            other = series(one.series.metric, ((name, f"{value} ({one.column.object})"), *rest))
+            one = _Member(other, one.column, one.place, one.scale, one.width)  # noqa: PLW2901 - the same member by another name
+        if one.series not in seen:
+            seen.add(one.series)
+            kept.append(one)
+    return kept
+
+
+def _entities(lines: Sequence[Line], names: Mapping[int, tuple[Labels, Attributes]]) -> Iterator[Entity]:
+    found: dict[tuple[str, str], Attributes] = {}
+    for line in lines:
+        labels, about = names[id(line)]
+        if line.table.entity:
+            found.setdefault((line.table.entity, next(iter(labels.values()))), {}).update(about)
+    for (kind, key), about in found.items():
+        yield Entity(kind, key, about)
+
+
+def _watches(lines: Sequence[Line], names: Mapping[int, tuple[Labels, Attributes]]) -> Iterator[Watch]:
+    for line in lines:
+        alarm = line.table.alarm
+        if alarm is None or not {alarm.object, *alarm.when} <= line.cells.keys():
+            continue
+        words = next(one.enum for one in line.table.column if one.object == alarm.object)
+        conditions = tuple((line.cells[name][0], number) for name, number in alarm.when.items())
+        place = line.cells[alarm.object][0]
+        yield Watch(alarm, line.table.object, place, words, conditions, names[id(line)][0])
+
+
+def _numbers(lines: Sequence[Line]) -> dict[tuple[str, str], dict[str, int | float]]:
+    """The numbers of each row, with those of the tables that share its attributes."""
+    found: dict[tuple[str, str], dict[str, int | float]] = {}
+    for line in lines:
+        told = found.setdefault((line.table.family, line.index), {})
+        told |= {name: value for name, (_, value) in line.cells.items() if isinstance(value, int | float)}
+    return found
 
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[Value]], Sequence[Any]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda values: [values[place] for place in places]  # itemgetter of one gives no sequence
-
-
-def _lines(tables: Iterable[Table], oids: Sequence[str], values: Sequence[Value]) -> list[Line]:
-    """The rows of the answer, those of one table together."""
-    by_column = {table.oid_of(column): (table, column) for table in tables for column in table.column}
-    depths = sorted({column.count(".") + 1 for column in by_column}, reverse=True)
-    found: dict[tuple[str, str], Line] = {}
-    for place, (oid, value) in enumerate(zip(oids, values, strict=True)):
-        if (match := _column(by_column, depths, oid)) is None:
-            continue
-        table, column, index = match
-        line = found.setdefault((table.oid, index), Line(table, index, {}))
-        line.cells[column.object] = (place, value)
-    return list(found.values())
-
-
-def _column(
-    by_column: Mapping[str, tuple[Table, Column]], depths: Sequence[int], oid: str
-) -> tuple[Table, Column, str] | None:
-    arcs = oid.split(".")
-    for depth in depths:
-        if (match := by_column.get(".".join(arcs[:depth]))) is not None:
-            table, column = match
-            return table, column, "" if table.scalar else ".".join(arcs[depth:])
-    return None
-
-
-def _numbers(lines: Sequence[Line]) -> dict[tuple[str, str], set[str]]:
-    """Which columns of each row hold a number."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for line in lines:
-        told = found.setdefault((line.table.entity or line.table.oid, line.index), set())
-        told |= {name for name, (_, value) in line.cells.items() if isinstance(value, int | float)}
-    return found
-
-
-def _names(lines: Sequence[Line]) -> dict[tuple[str, str], tuple[Labels, Attributes]]:
-    """Labels and attributes of each row: rows of one entity share them, whichever table they are in."""
-    about: dict[tuple[str, str], Attributes] = {}
-    for line in lines:
-        told = about.setdefault((line.table.entity or line.table.oid, line.index), {})
-        for column in line.table.column:
-            if column.role == "attribute" and column.object in line.cells:
-                told[column.name] = written(line.cells[column.object][1], column.format)
-    interfaces = {index: told for (kind, index), told in about.items() if kind == "interface"}
-    identities = ports.identities(interfaces)
-    found: dict[tuple[str, str], tuple[Labels, Attributes]] = {}
-    for line in lines:
-        told = about[line.table.entity or line.table.oid, line.index]
-        if line.table.entity == "interface":
-            labels = {"interface": identities[line.index]}
-            told["index"] = line.index
-        else:
-            labels = {name: _label(line, source, told) for name, source in line.table.labels.items()}
-        found[line.table.oid, line.index] = (labels, told)
-    return _unique(found)
-
-
-def _unique(
-    found: dict[tuple[str, str], tuple[Labels, Attributes]],
-) -> dict[tuple[str, str], tuple[Labels, Attributes]]:
-    """Rows of one table whose labels are the same get their index as one more label."""
-    count: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
-    for (table, _), (labels, _) in found.items():
-        key = (table, tuple(labels.items()))
-        count[key] = count.get(key, 0) + 1
-    return {
-        (table, index): ((labels if count[table, tuple(labels.items())] == 1 else labels | {"index": index}), about)
-        for (table, index), (labels, about) in found.items()
-    }
-
-
-def _label(line: Line, source: str, about: Attributes) -> str:
-    if source == "index":
-        return line.index
-    if source.startswith("index."):
-        arcs = line.index.split(".")
-        at = int(source.removeprefix("index."))
-        return arcs[at] if at < len(arcs) else line.index
-    column = next(one for one in line.table.column if one.object == source)
-    told = about.get(column.name) if column.role == "attribute" else line.cells.get(source, (0, ""))[1]
-    return str(told or line.index)
-
-
-def written(value: Value, how: Format) -> str | int | float:
-    """A fact as people write it; octets that are no text as hexadecimal digits."""
-    if not isinstance(value, bytes):
-        return "" if value is None else value
-    if how == "text":
-        text = value.rstrip(b"\x00").decode("utf-8", errors="replace")
-        return text if text.isprintable() or not value else " ".join(text.split())
-    if how == "address" and len(value) == 4:
-        return ".".join(map(str, value))
-    return value.hex(":") if how == "mac" else value.hex()

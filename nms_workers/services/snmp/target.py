@@ -118,6 +118,8 @@ class SnmpTarget(TargetSettings):
         max_repetitions: rows asked for at once at most. It is lowered for agents that cannot, and raised again.
         max_varbinds: what one poll may read of one agent.
         profiles: profiles of your own, files in the format of ours.
+        mibs: folders of MIB files, each named as its module. They give names to objects, in profiles of your own too.
+        max_learned: MAC addresses that one agent may tell that its ports have learned, and its ARP table as many.
         static_every: seconds after which names and descriptions are read again even when the agent says nothing of a
             change.
         configuration: how its running configuration is read by SSH; none: it is not. A table with `driver`, `username`,
@@ -145,6 +147,8 @@ class SnmpTarget(TargetSettings):
     max_repetitions: int = Field(50, ge=1, le=500)
     max_varbinds: PositiveInt = 200_000
     profiles: tuple[Path, ...] = ()
+    mibs: tuple[Path, ...] = ()
+    max_learned: PositiveInt = Field(4000, le=4000)
     static_every: PositiveFloat = 3600.0
     configuration: ConfigurationAccess | None = None
     discovery: Discovery | None = None

@@ -9,6 +9,7 @@ from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.target import SnmpTarget
 from tests.conftest import StartServer
 from tests.servers import PASSWORD, Server
+from tests.servers.snmpsim import SnmpsimServer
 
 Connect = Callable[..., SnmpClient]
 
@@ -24,6 +25,26 @@ USERS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def snmpd(session_server: StartServer) -> Server:
     return session_server("snmpd", "snmp")
+
+
+@pytest.fixture
+def snmpsim(session_server: StartServer) -> SnmpsimServer:
+    server = session_server("snmpsim")
+    assert isinstance(server, SnmpsimServer)
+    return server
+
+
+@pytest.fixture
+def device(snmpsim: SnmpsimServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SnmpClient]:
+    """`device(recording)`: a client of a recorded device."""
+
+    def make(recording: str) -> SnmpClient:
+        name = "TEST_" + recording.replace("/", "_").replace("-", "_")
+        monkeypatch.setenv(name, recording)
+        given = {"host": snmpsim.host, "port": snmpsim.port, "community": f"env:{name}", "timeout": 10}
+        return SnmpClient(SnmpTarget.model_validate(given))
+
+    return make
 
 
 @pytest.fixture(autouse=True)
