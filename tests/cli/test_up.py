@@ -60,6 +60,7 @@ def test_a_fleet_runs_is_asked_is_stopped_and_finds_its_data_again(
     assert (done["state"], done["result"]["changed"]) == ("unchanged", False)
     shown = fleet.json("jobs", "show", done["id"])
     assert shown.pop("events")[0]["event"] == "submitted"
+    assert shown.pop("follow_ups") == []
     assert shown == done
     refused = fleet("act", "redis", "flushdb", "db=9")
     assert refused.returncode == 1

@@ -33,6 +33,9 @@ class Gns3Server(Server):
             "enable_hardware_acceleration": "False",
             "install_builtin_appliances": "False",
         }
+        first = 10_000 + self.port % 400 * 50  # servers side by side must not give the same ports to their nodes
+        for kind in ("console", "udp"):
+            settings |= {f"{kind}_start_port_range": str(first), f"{kind}_end_port_range": str(first + 49)}
         for kind in ("images", "projects", "appliances", "symbols", "configs", "resources"):
             settings[f"{kind}_path"] = str(self.folder / kind)
         for program in ("ubridge", "vpcs"):

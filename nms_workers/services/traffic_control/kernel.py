@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from nms_workers.errors import AuthError, ParseError, Refused, TargetError, Timeout, Unreachable
@@ -94,6 +95,7 @@ def _work(work: Callable[[Socket], T]) -> T:
         NetlinkError,
     )
 
+    _compile_tables()
     try:
         with IPRoute(groups=0) as socket:
             return work(socket)
@@ -105,6 +107,15 @@ def _work(work: Callable[[Socket], T]) -> T:
         raise _explained(exc.code) from exc
     except OSError as exc:
         raise Unreachable(f"no netlink socket: {exc.strerror}") from exc
+
+
+@cache
+def _compile_tables() -> None:
+    """pyroute2 decodes by the table of a base class that was used before its subclass: htb would have no counters."""
+    from pyroute2.netlink.rtnl.tcmsg import common, plugins  # noqa: F401, PLC0415 - Linux only; plugins has subclasses
+
+    for subclass in common.stats2.__subclasses__():
+        subclass().compile_nla_table()
 
 
 def dump(read: Callable[[], Iterable[Message]]) -> list[Message]:

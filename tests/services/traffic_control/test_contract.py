@@ -1,5 +1,6 @@
 """Everything that a real kernel makes the service emit is declared in `metrics.csv`, and the other way round."""
 
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -93,3 +94,19 @@ def test_too_many_objects_are_cut_off_and_said(lab: Lab) -> None:
     with pytest.raises(Refused, match=r"there are 2 objects of the kind interface, more than max_objects \(1\)"):
         records.extend(TrafficControl.polls()["interfaces"].run(lab.client(max_objects=1)))
     assert read(lab, "interfaces", interfaces=("left",), max_objects=1)
+
+
+_OTHERS_FIRST = """
+import sys
+from pyroute2.netlink.rtnl.tcmsg.common import stats2
+stats2().compile_nla_table()  # as a qdisc of another kind does that is read first
+from nms_workers.services.traffic_control.service import TrafficControl
+client = TrafficControl.client(TrafficControl.Target(netns=sys.argv[1]))
+print(*{one.metric for poll in TrafficControl.polls().values() for one in poll.run(client) if hasattr(one, "metric")})
+"""
+
+
+def test_the_counters_of_htb_are_read_whatever_was_read_before(lab: Lab, act: Act) -> None:
+    act("shape", rate="10mbit", destination=lab.far_address)
+    told = run(sys.executable, "-c", _OTHERS_FIRST, lab.near).split()
+    assert "traffic_control_htb_borrows_total" in told
