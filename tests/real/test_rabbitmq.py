@@ -129,8 +129,7 @@ def test_another_producer_s_action(fleet: Fleet, ledger: Ledger, probe: ProbeSer
     fleet.configure(fleet.target("it", probe.port, {}))
     fleet.crew("control", "beat", "actions")
     until(lambda: ledger.rows("SELECT 1 FROM targets"), "the target is known")
-    confirmed = {"confirm_publish": True}  # a quorum queue whose leader is just chosen takes nothing
-    with Celery("theirs", broker=fleet.broker, broker_transport_options=confirmed) as theirs:
+    with Celery("theirs", broker=fleet.broker) as theirs:
         # `declare=[]`: the queue is there; a producer that declares it its own way is refused by RabbitMQ
         theirs.send_task("nms.probe.apply", kwargs={"target": "it", "effect": "ban"}, queue="act.probe", declare=[])
     until(lambda: ledger.rows("SELECT 1 FROM jobs WHERE state = 'succeeded'"), "the action ran", 90)
