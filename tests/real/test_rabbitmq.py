@@ -127,10 +127,11 @@ def test_polls_ack_early_and_expire_and_actions_ack_late(fleet: Fleet, ledger: L
 
 def test_another_producer_s_action(fleet: Fleet, ledger: Ledger, probe: ProbeServer) -> None:
     fleet.configure(fleet.target("it", probe.port, {}))
-    fleet.crew("control", "beat", "actions")
+    *_, actions = fleet.crew("control", "beat", "actions")
+    # a new RabbitMQ takes seconds for all the queues, and drops what is sent to one that is not there yet
+    until(lambda: " ready." in actions.words(), "the worker has declared its queues", 90)
     until(lambda: ledger.rows("SELECT 1 FROM targets"), "the target is known")
-    confirmed = {"confirm_publish": True}  # a quorum queue whose leader is just chosen takes nothing
-    with Celery("theirs", broker=fleet.broker, broker_transport_options=confirmed) as theirs:
+    with Celery("theirs", broker=fleet.broker) as theirs:
         # `declare=[]`: the queue is there; a producer that declares it its own way is refused by RabbitMQ
         theirs.send_task("nms.probe.apply", kwargs={"target": "it", "effect": "ban"}, queue="act.probe", declare=[])
     until(lambda: ledger.rows("SELECT 1 FROM jobs WHERE state = 'succeeded'"), "the action ran", 90)
