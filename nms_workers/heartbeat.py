@@ -30,9 +30,9 @@ def stale(path: Path) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Part of the consumer: Celery stops it when the broker goes and starts it when it is back."""
+    """Part of the consumer, once its queues are declared: stops when the broker goes, starts when it is back."""
 
-    requires = ("celery.worker.consumer.connection:Connection",)
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)

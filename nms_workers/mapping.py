@@ -6,7 +6,7 @@ A table is a CSV file beside the service that reads it; one row is one number of
 |---|---|
 | field | the way to it, names joined by dots; `*` stands for any one name. A `\\.` is a dot inside a name |
 | metric | its metric; empty: the field is known, and not wanted |
-| scale | what it is multiplied by to reach the metric's unit; empty: 1 |
+| scale | what it is multiplied by to reach the metric's unit, rounded once; empty: 1 |
 | labels | `name=text` pairs joined by commas; `{0}` in a text is what the first `*` stood for |
 | none | optional: a value that means "no such thing", which is left out: `-1` |
 | words | optional: `word=number` pairs joined by commas, with `*` for any other word: `green=0,yellow=1,*=2` |
@@ -19,6 +19,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Row:
     """What one row of a table says of its field."""
 
     metric: str
-    scale: float
+    scale: Fraction
     labels: tuple[tuple[str, str], ...]
     none: str
     words: Mapping[str, float]
@@ -48,7 +49,7 @@ class Row:
         if not isinstance(value, int | float | str):
             return None
         try:
-            return float(value) * self.scale
+            return float(value) * self.scale.numerator / self.scale.denominator  # 0.001 itself is no exact float
         except ValueError:
             return None
 
@@ -109,7 +110,7 @@ class MappingTable:
         try:
             made = Row(
                 metric=row["metric"],
-                scale=float(row["scale"] or 1),
+                scale=Fraction(row["scale"] or 1),
                 labels=tuple(_pairs(row["labels"])),
                 none=row.get("none") or "\x00",  # no value is this
                 words={word: float(number) for word, number in _pairs(row.get("words") or "")},

@@ -37,6 +37,7 @@ def told(table: MappingTable, answer: dict[str, object], **labels: str) -> list[
     ("answer", "expected"),
     [
         ({"jvm": {"uptime_in_millis": 1500}}, [("x_uptime_seconds", 1.5, {})]),
+        ({"jvm": {"uptime_in_millis": 1795377194929}}, [("x_uptime_seconds", 1795377194.929, {})]),
         ({"jvm": {"pools": {"young": {"used": 7}}}}, [("x_pool_bytes", 7, {"pool": "young"})]),
         ({"jvm": {"pools": {"old": {"used": 7}}}}, [("x_old_bytes", 7, {})]),
         ({"indices": {"logs-1.2": {"0": {"hits": 3}}}}, [("x_hits_total", 3, {"index": "logs-1.2", "shard": "0"})]),
@@ -89,7 +90,7 @@ def test_an_answer_without_end_ends(table: MappingTable) -> None:
     ("row", "reason"),
     [
         ("status,,,,,", "names status twice"),
-        ("b,x,many,,,", "b: could not convert string to float: 'many'"),
+        ("b,x,many,,,", "b: Invalid literal for Fraction: 'many'"),
         ("b,x,,pool,,", "b: 'pool' is no name=text"),
         ("b,x,,,,up", "b: 'up' is no name=text"),
     ],

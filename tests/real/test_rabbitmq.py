@@ -119,7 +119,7 @@ def test_polls_ack_early_and_expire_and_actions_ack_late(fleet: Fleet, ledger: L
     assert probe.seen.effects == {"ban": 1}
 
     outcomes = [slot.outcome for slot in ledger.assert_complete("a", "steady", 2.0, since)]
-    assert outcomes.count("lost") == 1
+    assert ledger.outcomes("a")["lost"] == 1, "its slot may be from before the stall"
     assert outcomes.count("expired") >= 2, "what nobody took in time was dropped"
     assert outcomes[-1] == "ok"
     ledger.assert_nothing_lost_or_double()
@@ -127,9 +127,7 @@ def test_polls_ack_early_and_expire_and_actions_ack_late(fleet: Fleet, ledger: L
 
 def test_another_producer_s_action(fleet: Fleet, ledger: Ledger, probe: ProbeServer) -> None:
     fleet.configure(fleet.target("it", probe.port, {}))
-    *_, actions = fleet.crew("control", "beat", "actions")
-    # a new RabbitMQ takes seconds for all the queues, and drops what is sent to one that is not there yet
-    until(lambda: " ready." in actions.words(), "the worker has declared its queues", 90)
+    fleet.crew("control", "beat", "actions")  # RabbitMQ drops what is sent to a queue that is not there yet
     until(lambda: ledger.rows("SELECT 1 FROM targets"), "the target is known")
     with Celery("theirs", broker=fleet.broker) as theirs:
         # `declare=[]`: the queue is there; a producer that declares it its own way is refused by RabbitMQ
