@@ -3,10 +3,11 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nms_workers.errors import ParseError, Refused, TargetError
 from nms_workers.records import Record
-from nms_workers.services.snmp.fast import FastSession, Row
+from nms_workers.services.snmp.fast import Row
 from nms_workers.services.snmp.lines import Line, lines_of
 from nms_workers.services.snmp.oid import Value
 from nms_workers.services.snmp.profile import ALARMS, Profile, Table
@@ -17,6 +18,16 @@ UPTIME = "1.3.6.1.2.1.1.3.0"
 OBJECT_ID = "1.3.6.1.2.1.1.2.0"
 
 _REQUEST = 20  # rows that one more request is worth
+
+
+class Session(Protocol):
+    """One read of one agent: `FastSession`, or `SlowSession`."""
+
+    def get_many(self, oids: Sequence[str]) -> dict[str, Value]:
+        """The values of these instances; those that the agent does not have are left out."""
+
+    def walk(self, base: str) -> Iterator[list[Row]]:
+        """Everything below an object, in the agent's order, answer by answer."""
 
 
 @dataclass
@@ -61,7 +72,7 @@ class Reading:
         self._read_at: float | None = None
         self._shape: Shape | None = None
 
-    def read(self, session: FastSession, *, entities: bool = False) -> Iterator[Record]:
+    def read(self, session: Session, *, entities: bool = False) -> Iterator[Record]:
         """The samples as one block, what fires, and where asked for the rows that are something by themselves.
 
         What was read before an error is yielded before it is raised.
@@ -82,12 +93,12 @@ class Reading:
         if answer.error is not None:
             raise answer.error
 
-    def lines(self, session: FastSession) -> tuple[list[Line], TargetError | None]:
+    def lines(self, session: Session) -> tuple[list[Line], TargetError | None]:
         """The rows as they are, and the error that ended them."""
         answer = self._answer(session)
         return lines_of(self._tables, answer.oids, answer.values), answer.error
 
-    def _answer(self, session: FastSession) -> Answer:
+    def _answer(self, session: Session) -> Answer:
         asked = dict.fromkeys([UPTIME, *self._changed_by, *self._there])
         head = session.get_many(list(asked))
         if self._is_new(head):
@@ -113,7 +124,7 @@ class Reading:
         self._uptime, self._mark = uptime, mark
         return new
 
-    def _plan(self, session: FastSession) -> Answer:
+    def _plan(self, session: Session) -> Answer:
         """Read everything, see what there is, and choose how to walk it from now on."""
         self._facts, self._walks, self._there, self._shape, self._read_at = [], [], [], None, None
         answer, walked = Answer(), list[Row]()
@@ -134,7 +145,7 @@ class Reading:
         answer.add(walked)
         return answer
 
-    def _plan_table(self, session: FastSession, tables: Sequence[Table]) -> list[Row]:
+    def _plan_table(self, session: Session, tables: Sequence[Table]) -> list[Row]:
         """Plan the tables that lie at one place; what later walks give of them."""
         base = tables[0].oid
         columns = {table.oid_of(column): column.role for table in tables for column in table.column}
@@ -154,7 +165,7 @@ class Reading:
         return [row for one in wanted for row in by_column[one]]
 
 
-def _scalars(session: FastSession, target: SnmpTarget, oids: Sequence[str]) -> dict[str, Value]:
+def _scalars(session: Session, target: SnmpTarget, oids: Sequence[str]) -> dict[str, Value]:
     """Those that the device has. Version 1 refuses a whole request when one is missing, so there each is walked to."""
     if target.version != "1":
         return session.get_many(oids)

@@ -81,7 +81,7 @@ class Agent:
             silent = self.how.stall_after is not None and self.requests > self.how.stall_after
             if silent or self._chance.random() < self.how.lose or self._over.wait(self.how.delay):
                 continue
-            answer = self._answer(data)
+            answer: bytes | None = self._answer(data)
             if self.how.late:
                 answer, self._kept = self._kept, answer
             for _ in range(1 + self.how.twice):

@@ -19,11 +19,12 @@ from nms_workers.transport.deadline import deadline
 from tests.real.fleet import until
 from tests.services.snmp.faulty import Agent, Behaviour
 
+Rows = dict[tuple[int, ...], int | bytes]
 COLUMN = (1, 3, 6, 1, 2, 1, 2, 2, 1, 10)
 BASE = ".".join(map(str, COLUMN))
-ROWS = {(*COLUMN, index): index * 10 for index in range(1, 101)}
-AFTER = {(*COLUMN[:-1], 11, 1): 7}  # something of another column follows
-UPTIME = {(1, 3, 6, 1, 2, 1, 1, 3, 0): 100, (1, 3, 6, 1, 2, 1, 1, 2, 0): 0}
+ROWS: Rows = {(*COLUMN, index): index * 10 for index in range(1, 101)}
+AFTER: Rows = {(*COLUMN[:-1], 11, 1): 7}  # something of another column follows
+UPTIME: Rows = {(1, 3, 6, 1, 2, 1, 1, 3, 0): 100, (1, 3, 6, 1, 2, 1, 1, 2, 0): 0}
 
 
 def client(agent: Agent, **settings: Any) -> SnmpClient:
@@ -58,7 +59,7 @@ WHOLE = [index * 10 for index in range(1, 101)]
     ],
     ids=["well", "30 % lost", "answers twice", "tooBig above 10", "tooBig above 1", "slow"],
 )
-def test_it_is_read_whole(how: Behaviour, rest: dict[tuple[int, ...], int]) -> None:
+def test_it_is_read_whole(how: Behaviour, rest: Rows) -> None:
     with Agent(ROWS | rest, how) as agent:
         assert walked(client(agent, retries=8)) == (WHOLE, None)
 

@@ -12,9 +12,7 @@ from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.profile import ALARMS, POLLS, Profile, ours, read
 from nms_workers.services.snmp.service import Snmp
 from nms_workers.services.snmp.target import SnmpTarget
-from tests.metric_contract import never_emitted, undeclared
-from tests.servers.snmpsim import RECORDINGS, ROUTER, SWITCH, UPS, SnmpsimServer
-from tests.services.snmp.conftest import Connect
+from tests.servers.snmpsim import ROUTER, SWITCH, SnmpsimServer
 from tests.services.snmp.faulty import Agent
 from tests.services.snmp.vendors import VENDORS, oid, rows
 
@@ -103,23 +101,6 @@ def test_a_configured_bgp_peer_that_is_not_established_fires() -> None:
     assert found["snmp_bgp_peer_state", "10.0.0.1"] == 6
     assert found["snmp_bgp_peer_enabled", "10.0.0.3"] == 0
     assert found["snmp_bgp_peer_state_seconds", "10.0.0.1"] == 16
-
-
-def test_what_is_emitted_is_what_is_declared(device: Device, connect: Connect) -> None:
-    records: list[Record] = []
-    for one in (device(SWITCH), device(ROUTER), connect()):
-        for poll in POLLS:
-            records += polled(one, poll)
-    for recording in RECORDINGS.keys() - {SWITCH, ROUTER}:
-        records += polled(device(recording), "health")
-    records += polled(device(UPS), "interfaces")  # it has no 64-bit counters
-    for name in VENDORS:
-        with vendor(name) as agent:
-            records += polled(client(agent), "health")
-    with Agent(peers(("10.0.0.1", 6, 2))) as agent:
-        records += polled(client(agent), "routing")
-    assert undeclared(Snmp, records) == []
-    assert never_emitted(Snmp, records) == []
 
 
 # object to metric and factor, written down once more from RFC 2863, apart from the profile
