@@ -91,8 +91,9 @@ def test_repetitions_are_learned_and_grow_again() -> None:
         (Behaviour(stall_after=1), 50, Timeout, "no answer"),
         (Behaviour(gen_err_at=(*COLUMN, 50)), 50, Refused, "it failed (genErr)"),
         (Behaviour(lose=1.0), 0, Timeout, "no answer"),
+        (Behaviour(delay=5.0), 0, Timeout, "no answer"),
     ],
-    ids=["backwards", "same row", "loop", "endless", "wrong id", "late", "stall", "genErr", "dead"],
+    ids=["backwards", "same row", "loop", "endless", "wrong id", "late", "stall", "genErr", "dead", "after 5 s"],
 )
 def test_it_ends_and_what_came_before_is_kept(how: Behaviour, kept: int, error: type[TargetError], words: str) -> None:
     with Agent(ROWS, how) as agent:
@@ -104,6 +105,11 @@ def test_it_ends_and_what_came_before_is_kept(how: Behaviour, kept: int, error: 
     assert len(values) == kept
     assert values[:50] == WHOLE[: min(50, kept)] or how.lie == "endless"
     assert taken < 15
+
+
+def test_who_allows_5_seconds_gets_the_answer() -> None:
+    with Agent(ROWS, Behaviour(delay=5.0)) as agent:
+        assert client(agent, timeout=20, retries=0).get(f"{BASE}.7") == 70
 
 
 def test_the_deadline_ends_it() -> None:
