@@ -27,7 +27,7 @@ def test_a_fleet_is_measured_and_compared() -> None:
 
 def test_memory_stays_where_it_is() -> None:
     """The long form, 100,000 polls, is in docs/performance.md."""
-    found = run(targets=20, ports=2, rounds=100)
+    found = run(targets=20, ports=2, rounds=50)
     assert float(found["worker_rss_mb"]) < float(found["worker_rss_mb_after_a_tenth"]) + 8
 
 
