@@ -83,7 +83,11 @@ def get_next(target: SnmpTarget, oid: str) -> str | None:
     answer = _ask(target, "next_cmd", {oid: None})
     if str(answer[1]) == "noSuchName" or int(answer[1] or 0) == 2:  # version 1 has no other word for the end
         return None
-    ((name, value),) = _checked(target, answer)
+    rows = _checked(target, answer)
+    if len(rows) != 1:
+        hint = "its SNMP agent is at fault"
+        raise ParseError(f"{target.address} answers {len(rows)} rows to a question for one at {oid}", hint=hint)
+    name, value = rows[0]
     return None if value.__class__.__name__ == "EndOfMibView" else str(name)
 
 

@@ -63,7 +63,7 @@ def test_the_bound_holds(snmpsim: SnmpsimServer) -> None:
 def test_faulty_agents(how: Behaviour, kept: int, error: type, words: str) -> None:
     found: list[Any] = []
     ended: TargetError | None = None
-    with Agent(ROWS if how.lie == "loop" else ROWS | AFTER, how) as agent:
+    with Agent(ROWS if how.lie else ROWS | AFTER, how) as agent:
         target = client(agent, max_varbinds=1000, retries=0, timeout=0.3).target
         try:
             for some in SlowSession(target, Learned(50)).walk(BASE):
