@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from nms_workers.records import Record
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.profile import POLLS
@@ -17,6 +19,7 @@ from tests.services.snmp.test_profiles import Device, client, peers, polled, ven
 from tests.services.snmp.vendors import VENDORS
 
 
+@pytest.mark.timeout(400)  # a long one where others want the processor
 def test_what_is_emitted_is_what_is_declared(device: Device, connect: Connect, tmp_path: Path) -> None:
     records: list[Record] = []
     for one in (device(SWITCH), device(ROUTER), connect()):
