@@ -41,14 +41,14 @@ def add_to(app: typer.Typer) -> None:
 def flows(context: typer.Context) -> None:
     """Flows: who talks to whom. Without a command: receive them (`run`)."""
     if context.invoked_subcommand is None:
-        run = context.command.get_command(context, "run") if hasattr(context.command, "get_command") else None
+        run = getattr(context.command, "commands", {}).get("run")
         if run is None:
             raise ConfigError("this program has no collector of flows", hint="nms-workers flows --help")
         context.invoke(run)
 
 
 @group.command("top")
-def show_top(  # noqa: PLR0913 - every argument is an option of its own
+def show_top(
     by: Annotated[str, typer.Option(help="What to sum by, one or several with commas.")] = "src",
     since: Since = "10m",
     until: Until = "",
