@@ -222,7 +222,9 @@ class Flows(Section):
         receive_buffer: bytes asked of the kernel for what waits to be read.
         batch, batch_age: how many flows are written together at most, and how long the first of them waits for that.
         waiting: flows between receiving and writing; what comes when there is no room is counted and left out.
-        conversations: of one exporter and minute that the roll-ups name; the others are one sum.
+        spool_bytes: of the folder where flows wait for PostgreSQL; what finds no room is counted and left out.
+        conversations: of one exporter and minute that the roll-ups name, and ports, pairs of AS and interfaces; the
+            others are one sum.
         country, autonomous_systems: databases in MaxMind's format that name what an address belongs to.
         scan_ports: one source to that many ports of one destination within `detection_window` is a port scan.
         fan_out: one source to that many destinations within it is a fan-out.
@@ -237,6 +239,7 @@ class Flows(Section):
     batch: int = Field(default=20_000, ge=1, le=1_000_000)
     batch_age: Annotated[Duration, Field(le=60)] = 1.0
     waiting: int = Field(default=500_000, ge=1000, le=100_000_000)
+    spool_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
     conversations: int = Field(default=10_000, ge=10, le=1_000_000)
     country: Path | None = None
     autonomous_systems: Path | None = None
