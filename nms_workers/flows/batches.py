@@ -53,7 +53,7 @@ class Exporters:
                 address = addresses[loss.origin]
                 versions.setdefault(address, set()).add(loss.version)
                 if loss.source is None:  # those of a source are samples of datagrams that are counted already
-                    lost[address] += loss.lost - loss.late
+                    lost[address] += max(0, loss.lost - loss.late)
             self._tell(one, addresses)
         came = self._datagrams(decoded, datagrams)
         for address in came:
