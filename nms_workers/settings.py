@@ -107,12 +107,16 @@ class Retention(Section):
     rollups_1h: Duration = 730 * 86_400.0
     events: Duration = 90 * 86_400.0
     flows: Duration = 86_400.0
+    flow_rollups_1m: Duration = 2 * 86_400.0
+    flow_rollups_5m: Duration = 30 * 86_400.0
+    flow_rollups_1h: Duration = 400 * 86_400.0
     poll_runs: Duration = 86_400.0
 
     def by_table(self) -> dict[str, timedelta]:
         """The same by the name of the table."""
-        kept = {name: timedelta(seconds=getattr(self, name)) for name in type(self).model_fields}
-        return {"sample_blocks": kept.pop("samples"), **kept}
+        tables = {"samples": "sample_blocks", "flows": "flow_blocks"}
+        tables |= {f"flow_rollups_{level}": f"flow_rollup_blocks_{level}" for level in ("1m", "5m", "1h")}
+        return {tables.get(name, name): timedelta(seconds=getattr(self, name)) for name in type(self).model_fields}
 
 
 class Spool(Section):

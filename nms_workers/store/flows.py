@@ -1,21 +1,20 @@
-"""Flows on their way into PostgreSQL: into a spool at once, then batch by batch, each exactly once."""
+"""What the store takes of flows: batches, as the decoders give them, and the form in which they rest in the spool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nms_workers.store.partitions import Retention
+from nms_workers.errors import NmsError
 
 
-@dataclass(frozen=True, slots=True)
-class Exporter:
+class Exporter(msgspec.Struct, frozen=True, array_like=True):
     """What a batch tells of one exporter. Counts are those since the batch before; `templates` is what it has now.
 
     Args:
-        address: packed, 4 bytes of IPv4 or 16 of IPv6 (IPv4-mapped is IPv4).
+        address: packed, 4 bytes of IPv4 or 16 of IPv6.
         versions: that it sent: 5, 7, 9, 10 or 105.
         datagrams, lost: received, and what its sequence numbers say is missing (in the units of its protocol).
         target_id: the target that it is; None: not known.
@@ -45,46 +44,49 @@ class Batch:
     received: NDArray[np.int64]
     exporters: Sequence[Exporter]
 
+    def body(self) -> list[bytes | memoryview]:
+        """The batch in the form in which it is spooled."""
+        layout = [(name, kind.base.str, list(kind.shape)) for name, (kind, *_) in self.flows.dtype.fields.items()]  # type: ignore[union-attr]
+        head = _encode(_Head(layout, len(self.flows), tuple(self.exporters)))
+        columns = (self.flows, self.exporter.astype("<u4", copy=False), self.received.astype("<i8", copy=False))
+        return [
+            len(head).to_bytes(4, "little"),
+            head,
+            *(np.ascontiguousarray(column).view("u1").data for column in columns),
+        ]
 
-class FlowWriter:
-    """Keeps batches of flows. One for each process; the processes of a host share the folder.
-
-    Args:
-        folder: of the spool, made if missing; not on a network file system.
-        url: of PostgreSQL.
-        max_bytes: of the spool; a batch that finds no room is dropped, counted and told (235 bytes a flow).
-        keep: how many keys (conversations, ports, pairs of AS, interfaces) of one exporter and window a roll-up keeps,
-            the largest; the others are summed in one.
-        schema, retention: as in `store.writer.Writer`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        url: str,
-        *,
-        max_bytes: int = 2_000_000_000,
-        keep: int = 10_000,
-        schema: str | None = None,
-        retention: Retention | None = None,
-    ) -> None:
-        raise NotImplementedError
-
-    def start(self) -> None:
-        """Begin to drain, in a thread. After a fork only."""
-
-    def put(self, batch: Batch) -> bool:
-        """Keep a batch: when this returns True, it survives the death of the process. False: the spool is full.
+    @classmethod
+    def from_body(cls, body: bytes) -> "Batch":
+        """The batch that was spooled.
 
         Raises:
-            SpoolError: the spool's folder cannot be written.
+            BatchError: it is not whole, or of another version.
         """
-        raise NotImplementedError
+        start = 4 + int.from_bytes(body[:4], "little")
+        try:
+            head = _decode(body[4:start])
+            layout = np.dtype([(name, kind, tuple(shape)) for name, kind, shape in head.layout])
+            flows = np.frombuffer(body, layout, head.flows, start)
+            exporter = np.frombuffer(body, "<u4", head.flows, start + flows.nbytes)
+            received = np.frombuffer(body, "<i8", head.flows, start + flows.nbytes + exporter.nbytes)
+        except (msgspec.MsgspecError, ValueError, TypeError) as exc:
+            raise BatchError(
+                f"a batch of flows cannot be read: {exc}", hint="it was cut short by a power cut"
+            ) from None
+        if len(exporter) and int(exporter.max()) >= len(head.exporters):
+            raise BatchError("a batch of flows names an exporter that did not come with it")
+        return cls(flows, exporter, received, head.exporters)
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until all that is in the spool now is in PostgreSQL. False when `timeout` seconds pass before."""
-        raise NotImplementedError
 
-    def close(self, timeout: float) -> bool:
-        """Flush, stop and let go of the connection. What could not be written in time stays in the spool."""
-        raise NotImplementedError
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    layout: list[tuple[str, str, list[int]]]
+    flows: int
+    exporters: tuple[Exporter, ...]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Head).decode
+
+
+class BatchError(NmsError):
+    """A batch that can never be written."""
