@@ -28,7 +28,7 @@ from nms_workers.flows.telling import Teller
 from nms_workers.services.flows.detection import Thresholds
 from nms_workers.settings import Flows
 from nms_workers.store.engine import make_engine
-from nms_workers.store.flows import FlowWriter
+from nms_workers.store.flow_writer import FlowWriter
 from nms_workers.store.migrations import upgrade
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer

@@ -32,7 +32,7 @@ def collect(
     from nms_workers.runtime import Runtime
     from nms_workers.services.flows.detection import Thresholds
     from nms_workers.settings import Flows, Settings, config_path
-    from nms_workers.store.flows import FlowWriter
+    from nms_workers.store.flow_writer import FlowWriter
 
     if loglevel not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter(f"{loglevel!r} is none of DEBUG, INFO, WARNING, ERROR", param_hint="--loglevel")

@@ -15,7 +15,8 @@ from nms_workers.flows.telling import Teller
 from nms_workers.services.flows.decoded import Decoded
 from nms_workers.services.flows.geoip import GeoIp
 from nms_workers.settings import Flows
-from nms_workers.store.flows import Batch, FlowWriter
+from nms_workers.store.flow_writer import FlowWriter
+from nms_workers.store.flows import Batch
 from nms_workers.store.spool import SpoolError
 
 log = logging.getLogger(__name__)
