@@ -79,7 +79,7 @@ class Window:
             now: seconds, of a clock that does not go back.
         """
         self._go_on(now)
-        self._current.append(distinct(seen(flows[begins(flows)])))
+        self._current.append(distinct(seen(flows)))
         if sum(map(len, self._current)) > MAX_SEEN:
             self._current = [self._merged()]
 
@@ -127,12 +127,16 @@ def begins(flows: Flows) -> NDArray[np.bool_]:
 
 def seen(flows: Flows) -> Seen:
     """Who began something with whom, at which port."""
-    made = np.zeros(len(flows), _SEEN)
-    made["source"], made["destination"] = flows["source_address"], flows["destination_address"]
-    made["port"] = np.where(np.isin(flows["protocol"], (_ICMP, _ICMP6)), 0, flows["destination_port"])
-    made["from_"] = _mixed(_mixed(np.zeros(len(flows), np.uint64), made["source"][:, 0]), made["source"][:, 1])
-    made["pair"] = _mixed(_mixed(made["from_"], made["destination"][:, 0]), made["destination"][:, 1])
-    made["way"] = _mixed(made["pair"], made["port"])
+    which = np.flatnonzero(begins(flows))
+    made = np.empty(len(which), _SEEN)
+    source = np.ascontiguousarray(flows["source_address"][which])
+    destination = np.ascontiguousarray(flows["destination_address"][which])
+    protocol = flows["protocol"][which]
+    port = np.where((protocol == _ICMP) | (protocol == _ICMP6), 0, flows["destination_port"][which])
+    from_ = _mixed(_mixed(np.zeros(len(which), np.uint64), source[:, 0]), source[:, 1])
+    pair = _mixed(_mixed(from_, destination[:, 0]), destination[:, 1])
+    made["source"], made["destination"], made["port"] = source, destination, port
+    made["from_"], made["pair"], made["way"] = from_, pair, _mixed(pair, port)
     return made
 
 
