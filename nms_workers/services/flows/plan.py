@@ -253,7 +253,8 @@ def _versions(sources: list[Source], out: Flows) -> Numbers | int:
     if widths == {128}:
         return 6
     four: Numbers = (out["source_address"][:, 0] == 0) & (out["source_address"][:, 1] >> np.uint64(32) == 0xFFFF)
-    return np.where(four, 4, 6).astype("u1")
+    versions: Numbers = 6 - 2 * four.astype("u1")
+    return versions
 
 
 def _ntp(value: Numbers, export: Numbers, _uptime: Numbers) -> Numbers:
