@@ -51,7 +51,6 @@ class Reason(StrEnum):
     NO_TEMPLATE = "no_template"  # a data set whose template did not come while it was held
     BAD_OPTIONS = "bad_options"  # an options record that could not be read
     BAD_SAMPLE = "bad_sample"  # sFlow: a sample or a structure in it that contradicts itself
-    UNKNOWN_SAMPLE = "unknown_sample"  # sFlow: a kind of sample or structure that we do not read; skipped by its length
     BAD_HEADER = "bad_header"  # sFlow: a sampled packet header that is not one of Ethernet, IPv4 or IPv6
     TIME_REPLACED = "time_replaced"  # records whose start or end cannot be; decoded, with the time of the export
     CLOCK_REPLACED = "clock_replaced"  # datagrams whose export time cannot be; decoded, with the time of receipt
@@ -163,8 +162,9 @@ class Decoded:
         problems: how often, by (index into `origins`, reason).
         losses: one for each stream that came in this batch.
         interfaces, pools: what exporters told of themselves.
-        interface_counters, ethernet_counters: sFlow's counter samples, dtypes `INTERFACE_COUNTERS`, `ETHERNET_COUNTERS`.
-        skipped: what was not read and why it need not be: sFlow structures by `enterprise:format`.
+        interface_counters, ethernet_counters: sFlow's counter samples, by the dtypes of these names.
+        skipped: what is not of flows and was not read: sFlow structures as `sample enterprise:format` or
+            `structure enterprise:format`, data records as `record`. At most 100 names.
         templates_changed: what `Templates.dump()` gives is another than before.
     """
 
