@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from nms_workers.cli.collect_flows import collect
 from nms_workers.cli.output import as_json, table
 from nms_workers.cli.read import Json, Since
 from nms_workers.errors import ConfigError
@@ -37,14 +38,14 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="flows")
 
 
+group.command("run")(collect)
+
+
 @group.callback(invoke_without_command=True)
 def flows(context: typer.Context) -> None:
     """Flows: who talks to whom. Without a command: receive them (`run`)."""
     if context.invoked_subcommand is None:
-        run = getattr(context.command, "commands", {}).get("run")
-        if run is None:
-            raise ConfigError("this program has no collector of flows", hint="nms-workers flows --help")
-        context.invoke(run)
+        collect()
 
 
 @group.command("top")
