@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from nms_workers.cli.collect_flows import collect
 from nms_workers.cli.output import as_json, table
 from nms_workers.cli.read import Json, Since
 from nms_workers.errors import ConfigError
@@ -34,6 +35,7 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    group.command("run")(collect)
     app.add_typer(group, name="flows")
 
 
@@ -48,7 +50,7 @@ def flows(context: typer.Context) -> None:
 
 
 @group.command("top")
-def show_top(  # noqa: PLR0913 - every argument is an option of its own
+def show_top(
     by: Annotated[str, typer.Option(help="What to sum by, one or several with commas.")] = "src",
     since: Since = "10m",
     until: Until = "",
