@@ -43,10 +43,7 @@ def add_to(app: typer.Typer) -> None:
 def flows(context: typer.Context) -> None:
     """Flows: who talks to whom. Without a command: receive them (`run`)."""
     if context.invoked_subcommand is None:
-        run = context.command.get_command(context, "run") if hasattr(context.command, "get_command") else None
-        if run is None:
-            raise ConfigError("this program has no collector of flows", hint="nms-workers flows --help")
-        context.invoke(run)
+        collect()
 
 
 @group.command("top")
