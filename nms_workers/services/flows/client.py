@@ -58,7 +58,7 @@ class FlowsClient:
         answer = self._asked(lambda: top(self._history.engine, by, since=since, until=until, limit=limit, where=where))
         return replace(answer, rows=[self._named(row) for row in answer.rows])
 
-    def matrix(
+    def matrix(  # noqa: PLR0913 - every argument is a part of the question
         self,
         *,
         since: datetime,
