@@ -261,7 +261,8 @@ def _ntp(value: Numbers, export: Numbers, _uptime: Numbers) -> Numbers:
     seconds = (value >> np.uint64(32)).astype("i8") - _NTP_EPOCH
     seconds = np.where(seconds < 0, seconds + _NTP_ERA, seconds)
     fraction = ((value & np.uint64(0xFFFFFFFF)) * np.uint64(1_000_000)) >> np.uint64(32)
-    return export - seconds * 1_000_000 - fraction.astype("i8")
+    before: Numbers = export - seconds * 1_000_000 - fraction.astype("i8")
+    return before
 
 
 def _uptime(value: Numbers, _export: Numbers, uptime: Numbers) -> Numbers:
