@@ -103,8 +103,8 @@ class DataSets:
         elif taken:
             told = stream.sampling
             sampling = told if told.by_sampler or told.by_interface else None
-            if told.default:
-                context = context._replace(interval=told.default)
+            if told.default or stream.boot:
+                context = context._replace(interval=told.default, uptime=_uptime(context, stream.boot))
             self.add(plan, payload[: taken * plan.size], taken, context, sampling)
         return count
 
@@ -163,6 +163,11 @@ class _Samplings:
     def part(self, part: slice) -> "tuple[list[Sampling], NDArray[Any]] | None":
         """The tables and, for each record of the part, which one is its own (-1: none)."""
         return None if self._which is None else (self.tables, self._which[part])
+
+
+def _uptime(context: Context, boot: int) -> int:
+    """Milliseconds since the exporter came up; only NetFlow has it in its header."""
+    return context.export // 1000 - boot & 0xFFFFFFFF if context.uptime < 0 and boot else context.uptime
 
 
 def _without_padding(payload: bytes, size: int, count: int) -> int:
