@@ -167,7 +167,8 @@ def _roll_up(task: Task) -> None:
     """Bring the roll-ups up to now."""
     here = runtime()
     roll_up(here.engine, datetime.now(UTC))
-    roll_up_flows(here.engine, datetime.now(UTC), retention=here.settings.retention.by_table())
+    settings = here.settings
+    roll_up_flows(here.engine, keep=settings.flows.conversations, retention=settings.retention.by_table())
 
 
 def _sweep(task: Task, job: str | None = None, worker: str = "") -> int:

@@ -39,6 +39,9 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="flows")
 
 
+group.command("run")(collect)
+
+
 @group.callback(invoke_without_command=True)
 def flows(context: typer.Context) -> None:
     """Flows: who talks to whom. Without a command: receive them (`run`)."""

@@ -91,8 +91,7 @@ _DUE_WINDOWS = text(
 )
 _TAKE = text(
     """
-    DELETE FROM flow_rollup_due
-    WHERE level = :level AND ts = :begins AND exporter IN (
+    WITH taken AS MATERIALIZED (
         SELECT exporter FROM flow_rollup_due AS due
         WHERE level = :level AND ts = :begins AND NOT EXISTS (
             SELECT FROM flow_rollup_due AS finer
@@ -101,7 +100,9 @@ _TAKE = text(
         )
         ORDER BY exporter LIMIT :limit FOR UPDATE
     )
-    RETURNING exporter
+    DELETE FROM flow_rollup_due AS due USING taken
+    WHERE level = :level AND ts = :begins AND due.exporter = taken.exporter
+    RETURNING due.exporter
     """
 )
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('nms-workers flow roll-ups ' || current_schema()))")
