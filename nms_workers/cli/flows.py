@@ -35,7 +35,6 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    group.command("run")(collect)
     app.add_typer(group, name="flows")
 
 
