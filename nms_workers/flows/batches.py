@@ -3,8 +3,10 @@
 import ipaddress
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nms_workers.flows import metrics
 from nms_workers.flows.enrichment import Address, Known
@@ -44,7 +46,7 @@ class Exporters:
         places: dict[Address, int] = {}
         versions: dict[Address, set[int]] = {}
         lost: Counter[Address] = Counter()
-        exporter = [np.zeros(0, np.uint32)]
+        exporter = []
         for one in decoded:
             addresses = [self.address(origin) for origin in one.origins]
             here = np.array([places.setdefault(address, len(places)) for address in addresses], np.uint32)
@@ -59,9 +61,9 @@ class Exporters:
         for address in came:
             places.setdefault(address, len(places))
         return Batch(
-            flows=np.concatenate([np.zeros(0, FLOW), *(one.flows for one in decoded)]),
-            exporter=np.concatenate(exporter),
-            received=np.concatenate([np.zeros(0, np.int64), *(one.received for one in decoded)]),
+            flows=_together([one.flows for one in decoded], FLOW),
+            exporter=_together(exporter, np.dtype(np.uint32)),
+            received=_together([one.received for one in decoded], np.dtype(np.int64)),
             exporters=[
                 Exporter(
                     address,
@@ -113,3 +115,8 @@ class Exporters:
 
     def _name(self, address: Address) -> str:
         return self._names.get(address) or str(ipaddress.ip_address(address))
+
+
+def _together(parts: Sequence[NDArray[Any]], dtype: "np.dtype[Any]") -> NDArray[Any]:
+    """One array; not a copy when there is one already, as is the case when much comes."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])

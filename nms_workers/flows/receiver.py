@@ -29,8 +29,9 @@ from nms_workers.transport.datagrams import listen
 log = logging.getLogger(__name__)
 
 LARGEST = 65_535  # bytes of a datagram: sFlow and IPFIX may fill what UDP allows
-AT_ONCE = 512  # datagrams that are decoded together
-LINGER_SECONDS = 0.02  # fewer than that wait so long for others
+AT_ONCE = 1024  # datagrams that are decoded together
+LINGER_SECONDS = 0.1  # fewer than that wait so long for others, and less where the kernel gives little room for it
+ROOM = 16 << 20  # bytes
 TICK_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 UNKNOWN_REFRESH_SECONDS = 5.0  # while nothing is known yet
@@ -94,12 +95,13 @@ class Collector:
             everything.register(one.fileno(), select.POLLIN)
         for poll in (everything, only_us):
             poll.register(self._wake, select.POLLIN)
+        linger = LINGER_SECONDS * min(1.0, min(one.receive_buffer for one in self.sockets) / ROOM)
         next_tick = 0.0
         while not self._stopping.is_set():
             came = self._take()
             if came < AT_ONCE:
                 if came:
-                    only_us.poll(LINGER_SECONDS * 1000)
+                    only_us.poll(linger * 1000)
                 else:
                     everything.poll(max(0.0, next_tick - time.monotonic()) * 1000)
                 with suppress(BlockingIOError):

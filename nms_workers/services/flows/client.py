@@ -1,13 +1,21 @@
 """A client for what the flow collector keeps: who talks to whom, how much, through what."""
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from nms_workers.errors import Refused
 from nms_workers.services.flows import queries
 from nms_workers.services.flows.geoip import GeoIp
-from nms_workers.services.flows.history import History, Row
+from nms_workers.services.flows.history import History, Row, ending
 from nms_workers.services.flows.target import FlowsTarget
+from nms_workers.store.flow_query import Answer, Filter, matrix, top
+from nms_workers.transport.deadline import remaining
 
 SETTLED = timedelta(seconds=10)  # a minute is whole in the history so long after its end: batches, and the way there
 MAX_EVIDENCE = 50
@@ -29,6 +37,44 @@ class FlowsClient:
     def close(self) -> None:
         """Let go of the connections."""
         self._history.close()
+
+    def top(
+        self,
+        by: Sequence[str],
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        limit: int = 20,
+        where: Filter | None = None,
+    ) -> Answer:
+        """The largest, by octets: `store.flow_query.top`. Rows of addresses have `country` and `as_name` where the
+        target names databases, rows of ports have `service`.
+
+        Raises:
+            QueryError: there is no such thing to ask by, or what would be needed is not kept for so long.
+            Refused: the view is one of some exporters, and `where` names none of these.
+        """
+        where = self._within(where)
+        answer = self._asked(lambda: top(self._history.engine, by, since=since, until=until, limit=limit, where=where))
+        return replace(answer, rows=[self._named(row) for row in answer.rows])
+
+    def matrix(  # noqa: PLR0913 - every argument is a part of the question
+        self,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        ipv4: int = 24,
+        ipv6: int = 48,
+        limit: int = 20,
+        where: Filter | None = None,
+    ) -> Answer:
+        """Which networks of these prefix lengths talk to which: `store.flow_query.matrix`. It raises as `top`."""
+        where = self._within(where)
+        return self._asked(
+            lambda: matrix(
+                self._history.engine, since=since, until=until, ipv4=ipv4, ipv6=ipv6, limit=limit, where=where
+            )
+        )
 
     def exporters(self) -> list[Row]:
         """Each exporter: `exporter`, its address; `service` and `name` of the target that it is; `target_id`,
@@ -87,6 +133,35 @@ class FlowsClient:
         """Whose an address is, number and name; 0 and nothing: it is not known."""
         return self._places().autonomous_system(address)
 
+    def _within(self, where: Filter | None) -> Filter:
+        where = where or Filter()
+        shown = self.target.exporters
+        if shown and not any(where.exporter and where.exporter in network for network in shown):
+            raise Refused(
+                "this view shows some exporters, and the question names none of them",
+                hint=f"name one: an address in {', '.join(map(str, shown[:5]))}",
+            )
+        return where
+
+    def _asked(self, question: Callable[[], Answer]) -> Answer:
+        remaining(self.target.statement_timeout)
+        try:
+            return question()
+        except SQLAlchemyError as exc:
+            raise ending(exc) from None
+
+    def _named(self, row: Row) -> dict[str, Any]:
+        named = dict(row)
+        if row.get("port") is not None:
+            named["service"] = service_name(row["port"], row.get("protocol"))
+        for end in ("source", "destination"):
+            if address := row.get(f"{end}_address"):
+                if country := self.country(str(address)):
+                    named[f"{end}_country"] = country
+                if name := self.autonomous_system(str(address))[1]:
+                    named[f"{end}_as_name"] = name
+        return named
+
     def _places(self) -> GeoIp:
         if self._geoip is None:
             self._geoip = GeoIp(self.target.country, self.target.autonomous_systems)
@@ -94,3 +169,15 @@ class FlowsClient:
 
     def _rows(self, query: Any, **parameters: object) -> list[Row]:
         return self._history.rows(query, networks=[str(one) for one in self.target.exporters], **parameters)
+
+
+@lru_cache(maxsize=65_536)
+def service_name(port: int, protocol: int | None) -> str:
+    """What the system's table of services calls a port of TCP (6) or UDP (17), or of either; empty: nothing."""
+    names = {6: ("tcp",), 17: ("udp",)}.get(protocol or 0, ("tcp", "udp"))
+    for name in names:
+        try:
+            return socket.getservbyport(port, name)
+        except (OSError, OverflowError):
+            continue
+    return ""

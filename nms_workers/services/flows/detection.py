@@ -141,8 +141,12 @@ def seen(flows: Flows) -> Seen:
 
 
 def distinct(some: Seen, by: str = "way") -> Seen:
-    """Each way once."""
-    return some[np.unique(some[by], return_index=True)[1]]
+    """Each way once, in the order of its hash."""
+    order = np.argsort(some[by])
+    ordered = some[by][order]
+    first = np.ones(len(some), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return some[order[first]]
 
 
 def port_scans(some: Seen, least: int) -> list[Event]:

@@ -27,6 +27,9 @@ VARIABLE = 65535  # the length that says "each record tells" (RFC 7011 section 7
 SCOPES = {1: 144, 2: 10, 3: 141, 4: 210, 5: 145}
 """The scopes of NetFlow v9 (RFC 3954 section 6.1: system, interface, line card, cache, template) as elements."""
 
+REVERSED = ("octets", "packets", "tcp_control_bits", "class_of_service", "icmp_type_code")
+"""What differs on the way back, beside all that changes sides."""
+
 
 class Field(NamedTuple):
     """One field of a template: what and how many bytes."""
@@ -59,13 +62,13 @@ ELEMENTS = _read()
 
 @lru_cache(maxsize=4096)
 def element(enterprise: int, number: int) -> Element | None:
-    """What the table knows of an element; of those that tell of the way back only the counters are kept."""
+    """What the table knows of an element; of those that tell of the way back only some are kept."""
     known = ELEMENTS.get(number)
     if enterprise == 0 or known is None:
         return known if enterprise == 0 else None
     if enterprise != REVERSE:
         return None
-    field = f"reverse_{known.field}" if known.field in {"octets", "packets"} else ""
+    field = f"reverse_{known.field}" if known.field in REVERSED else ""
     return Element(f"reverse {known.name}", known.type, field, known.rank, known.rule)
 
 

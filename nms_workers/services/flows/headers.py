@@ -15,7 +15,7 @@ from nms_workers.services.flows.record import Flows
 Offsets = NDArray[np.int64]
 Buffer = NDArray[np.uint8]
 
-MARGIN = 64  # bytes that a buffer must have after the last packet: no layer here is longer
+MARGIN = 128  # bytes that a buffer must have after the last packet: nothing that is read at once is longer
 
 ETHERNET, IPV4, IPV6 = 1, 11, 12  # sFlow's header_protocol
 

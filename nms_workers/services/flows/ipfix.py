@@ -30,9 +30,8 @@ def decode_ipfix(datagrams: Sequence[Datagram], sets: DataSets) -> None:
         elif length < _HEADER.size:
             batch.problem(origin, Reason.BAD_LENGTH)
             continue
-        uptime = seconds * 1000 - stream.boot & 0xFFFFFFFF if stream.boot else -1
         export = seconds * 1_000_000
-        context = sets.trusted(Context(origin, received, export, export, uptime, domain, version, 0))
+        context = sets.trusted(Context(origin, received, export, export, -1, domain, version, 0))
         records = _read_sets(data[:length], stream, context, sets)
         if records is None or length > len(data):
             stream.sequence.unsure(records or 0)

@@ -42,6 +42,7 @@ class Plan:
         size: bytes of one record without its fields of variable length.
         minimum: bytes that a record has at least. 0: such records cannot be told apart.
         flows: whether there is anything of a flow in it.
+        both_ways: whether a record tells of both directions.
         unread: names of the fields that no table knows, or that have a length which does not fit.
     """
 
@@ -78,6 +79,7 @@ class Plan:
         layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": self.size}
         self.dtype = np.dtype(layout) if names else np.dtype((np.void, max(self.size, 1)))
         self.flows = bool(self.sources.keys() & _TELLING)
+        self.both_ways = bool(self.sources.keys() & {"reverse_octets", "reverse_packets"})
 
     def _plan(self, field: Field) -> list[tuple[int, int]]:
         """The columns (width in bytes, bits) of a field that is kept; none for others."""
@@ -85,7 +87,7 @@ class Plan:
         if known is None:
             self.unread.append(name(field))
             return []
-        if not known.field:
+        if not known.field or known.type == "string":  # texts come in options
             return []
         if field.length not in _WIDTHS.get(known.type, _PARTS):
             if field.length:
@@ -261,7 +263,8 @@ def _ntp(value: Numbers, export: Numbers, _uptime: Numbers) -> Numbers:
     seconds = (value >> np.uint64(32)).astype("i8") - _NTP_EPOCH
     seconds = np.where(seconds < 0, seconds + _NTP_ERA, seconds)
     fraction = ((value & np.uint64(0xFFFFFFFF)) * np.uint64(1_000_000)) >> np.uint64(32)
-    return export - seconds * 1_000_000 - fraction.astype("i8")
+    before: Numbers = export - seconds * 1_000_000 - fraction.astype("i8")
+    return before
 
 
 def _uptime(value: Numbers, _export: Numbers, uptime: Numbers) -> Numbers:

@@ -10,20 +10,26 @@ _IN_ORDER = 8  # and so many datagrams behind, each the next of the one before
 
 @dataclass(slots=True)
 class Sequence:
-    """The numbers of one stream, and what they said since `take` was called last."""
+    """The numbers of one stream, and what they said since `take` was called last.
 
-    expected: int | None = None
+    The number of a datagram is how many units came before it. There are exporters (softflowd, in IPFIX) that count the
+    units of the datagram in; which of the two it is shows as soon as datagrams differ in size.
+    """
+
+    number: int | None = None  # of the latest datagram; None: the next one is taken as it is
+    units: int = 0  # of the latest datagram
+    inclusive: bool = False
+    behind: int = 0  # what follows the latest one that came late
+    in_order: int = 0
     received: int = 0
     lost: int = 0
     late: int = 0
     restarts: int = 0
-    behind: int = 0  # what follows the last one that came late
-    in_order: int = 0
 
     def saw(self, number: int, units: int) -> None:
         """A datagram came that says `number`, and holds `units` of what the format counts."""
         self.received += units
-        gap = (number - self.expected) % _WRAP if self.expected is not None else 0
+        gap = 0 if self.number is None else self._gap(self.number, number, units)
         if gap < _WINDOW:
             self.lost += gap
         elif self._overtaken(number, _WRAP - gap, units):
@@ -31,8 +37,16 @@ class Sequence:
             return
         else:
             self.restarts += 1
-        self.expected = (number + units) % _WRAP
+        self.number, self.units = number, units
         self.in_order = 0
+
+    def _gap(self, last: int, number: int, units: int) -> int:
+        step = (number - last) % _WRAP
+        expected, otherwise = (units, self.units) if self.inclusive else (self.units, units)
+        if step not in {expected, otherwise}:
+            return (step - expected) % _WRAP
+        self.inclusive ^= step != expected
+        return 0
 
     def _overtaken(self, number: int, back: int, units: int) -> bool:
         """Whether this is older than what we had, rather than the start of a new count."""
@@ -43,7 +57,7 @@ class Sequence:
     def unsure(self, units: int) -> None:
         """A datagram came of which we cannot tell how much it held: the next one is taken as it is."""
         self.received += units
-        self.expected = None
+        self.number = None
 
     def take(self) -> tuple[int, int, int, int]:
         """(received, lost, late, restarts) since the last time."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nms_workers.services.flows.batch import Batch
 from nms_workers.services.flows.decoded import InterfaceName, Reason
+from nms_workers.services.flows.elements import REVERSED
 from nms_workers.services.flows.plan import Plan, options
 from nms_workers.services.flows.record import FLOW, Flows
 from nms_workers.services.flows.templates import Early, Limits, Sampling, Stream, Template
@@ -102,8 +103,8 @@ class DataSets:
         elif taken:
             told = stream.sampling
             sampling = told if told.by_sampler or told.by_interface else None
-            if told.default:
-                context = context._replace(interval=told.default)
+            if told.default or stream.boot:
+                context = context._replace(interval=told.default, uptime=_uptime(context, stream.boot))
             self.add(plan, payload[: taken * plan.size], taken, context, sampling)
         return count
 
@@ -130,7 +131,7 @@ class DataSets:
             contexts = np.repeat(contexts, counts)
             flows = np.zeros(len(contexts), FLOW)
             replaced = np.zeros(len(contexts), bool)
-            back: list[tuple[Flows, NDArray[Any]]] = []
+            back: list[Flows] = []
             samplings = _Samplings([one[3] for one in sets], counts)
             for start in range(0, len(flows), _CHUNK):
                 part = slice(start, start + _CHUNK)
@@ -140,13 +141,15 @@ class DataSets:
                 out["export_version"] = context["version"]
                 replaced[part] = _times(plan, records, out, context, self.batch.templates.limits)
                 _sample(plan, records, out, context["interval"], samplings.part(part))
-                if "reverse_octets" in plan.sources or "reverse_packets" in plan.sources:
-                    back.append(_reversed(plan, records, out, start))
+                if plan.both_ways:
+                    back.append(_reversed(plan, records, out))
             for index, times in zip(*np.unique(contexts["origin"][replaced], return_counts=True), strict=True):
                 self.batch.problem(int(index), Reason.TIME_REPLACED, int(times))
-            self.batch.add(flows, contexts["origin"], contexts["received"])
-            for more, where in back:
-                self.batch.add(more, contexts["origin"][where], contexts["received"][where])
+            for some in (flows, np.concatenate(back)) if back else ():
+                went = (some["octets"] != 0) | (some["packets"] != 0)  # a record tells of both ways; one may be empty
+                self.batch.add(some[went], contexts["origin"][went], contexts["received"][went])
+            if not back:
+                self.batch.add(flows, contexts["origin"], contexts["received"])
 
 
 class _Samplings:
@@ -160,6 +163,11 @@ class _Samplings:
     def part(self, part: slice) -> "tuple[list[Sampling], NDArray[Any]] | None":
         """The tables and, for each record of the part, which one is its own (-1: none)."""
         return None if self._which is None else (self.tables, self._which[part])
+
+
+def _uptime(context: Context, boot: int) -> int:
+    """Milliseconds since the exporter came up; only NetFlow has it in its header."""
+    return context.export // 1000 - boot & 0xFFFFFFFF if context.uptime < 0 and boot else context.uptime
 
 
 def _without_padding(payload: bytes, size: int, count: int) -> int:
@@ -273,15 +281,12 @@ def scale(out: Flows) -> None:
             out[f"{name}_scaled"] = out[name]
 
 
-def _reversed(plan: Plan, records: NDArray[np.void], out: Flows, start: int) -> tuple[Flows, NDArray[Any]]:
-    """The other way of flows that were told in both (RFC 5103), where something went that way, and which these are."""
-    octets = plan.number(records, "reverse_octets") if "reverse_octets" in plan.sources else np.zeros(len(out), "u8")
-    packets = plan.number(records, "reverse_packets") if "reverse_packets" in plan.sources else np.zeros(len(out), "u8")
-    where = np.flatnonzero((octets != 0) | (packets != 0))
-    back = out[where]
+def _reversed(plan: Plan, records: NDArray[np.void], out: Flows) -> Flows:
+    """The other way of flows that were told in both (RFC 5103)."""
+    back = out.copy()
     for one, other in _SWAPPED:
-        back[one], back[other] = out[other][where], out[one][where]
-    back["octets"], back["packets"] = octets[where], packets[where]
-    back["tcp_control_bits"] = 0  # those of the other way
+        back[one], back[other] = out[other], out[one]
+    for name in REVERSED:
+        back[name] = plan.number(records, f"reverse_{name}") if f"reverse_{name}" in plan.sources else 0
     scale(back)
-    return back, where + start
+    return back

@@ -1,13 +1,14 @@
-"""sFlow version 5: one pass over the datagrams finds where things stand, then each kind of structure is read at once.
+"""sFlow version 5: one pass over the datagrams finds the samples, then all of them are read a step at once.
 
 A flow sample becomes a flow of one packet, with the length of the sampled frame as its octets.
 
-Source: https://sflow.org/sflow_version_5.txt; https://sflow.org/SFLOW-STRUCTURES5.txt for enterprise 0.
+Source: https://sflow.org/sflow_version_5.txt; https://sflow.org/developers/structures.php for enterprise 0.
 """
 
 import struct
 from collections import defaultdict
 from collections.abc import Sequence as Several
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from nms_workers.services.flows.decoded import (
     Reason,
     SamplePool,
 )
-from nms_workers.services.flows.headers import MAPPED, MARGIN, Buffer, read_headers, take
+from nms_workers.services.flows.headers import MAPPED, MARGIN, Buffer, Offsets, read_headers, take
 from nms_workers.services.flows.record import FLOW, Flows
 from nms_workers.services.flows.sequence import Sequence
 from nms_workers.services.flows.sets import scale
@@ -31,26 +32,28 @@ VERSION = 105  # in `export_version`
 
 _HEAD = struct.Struct(">IIII")  # sub-agent, sequence, uptime, samples
 _PAIR = struct.Struct(">II")  # format, length
-_FLOW, _COUNTERS, _FLOW_EXPANDED, _COUNTERS_EXPANDED = 1, 2, 3, 4
-_SAMPLES = {
-    _FLOW: struct.Struct(">IIIIIIII"),  # sequence, source, rate, pool, drops, input, output, structures
-    _FLOW_EXPANDED: struct.Struct(">IIIIIIIIIII"),  # source, input and output in two words each
-    _COUNTERS: struct.Struct(">III"),  # sequence, source, structures
-    _COUNTERS_EXPANDED: struct.Struct(">IIII"),
-}
-_RAW, _GATEWAY, _MPLS = 1, 1003, 1006
-_UNKNOWN = 0x3FFFFFFF  # an interface inside the agent
-_DROPPED = 1  # the format of an output that says why there was none
-_NOT_FORWARDED = 0x80  # of forwardingStatus (RFC 7270 section 4.12): dropped, reason unknown
-
-_SAMPLE = np.dtype(
-    [("origin", "u4"), ("received", "i8"), ("domain", "u4"), ("source", "u4"), ("rate", "u4"),
-     ("input", "u4"), ("output", "u4"), ("dropped", "?")]
-)  # fmt: skip
-_HEADER = np.dtype([("protocol", ">u4"), ("frame", ">u4"), ("stripped", ">u4"), ("length", ">u4")])
+_FORM = np.dtype([("kind", ">u4"), ("length", ">u4")])
+_MOST = 64  # structures of one sample: far more than there are kinds
 
 _U: Any = ">u4"
 _A: Any = np.dtype((">u8", 2))
+_FLOW, _FLOW_EXPANDED, _COUNTERS, _COUNTERS_EXPANDED = 1, 3, 2, 4
+_SAMPLES: dict[int, np.dtype[Any]] = {
+    kind: np.dtype([(name, _U) for name in names.split()])
+    for kind, names in {
+        _FLOW: "number source rate pool drops input output count",
+        _FLOW_EXPANDED: "number class source rate pool drops input_format input output_format output count",
+        _COUNTERS: "number source count",
+        _COUNTERS_EXPANDED: "number class source count",
+    }.items()
+}
+_INSIDE = 0x3FFFFFFF  # an interface inside the agent
+_DROPPED = 1  # the format of an output that says why there was none
+_NOT_FORWARDED = 0x80  # of forwardingStatus (RFC 7270 section 4.12): dropped, reason unknown
+
+_HEADER = np.dtype([("protocol", _U), ("frame", _U), ("stripped", _U), ("length", _U)])
+_RAW, _GATEWAY, _MPLS = 1, 1003, 1006
+_VARYING = {_RAW: 16, _GATEWAY: 28, _MPLS: 16}  # structures of no fixed length, and the least they have
 _STRUCTURES: dict[tuple[int, int], np.dtype[Any]] = {
     key: np.dtype(columns)
     for key, columns in {
@@ -70,216 +73,260 @@ _STRUCTURES: dict[tuple[int, int], np.dtype[Any]] = {
     }.items()
 }  # fmt: skip
 """Structures of flow samples by (format, length): columns are named as the fields of a flow, or `-` and something."""
-
-_PACKETS = {_RAW, 2, 3, 4}  # structures that tell of the packet itself
-_VARYING = {_RAW: 16, _GATEWAY: 28, _MPLS: 16}  # those of no fixed length, and the least they have
 _KNOWN = {*_VARYING, *(key[0] for key in _STRUCTURES)}
+_PACKETS = {_RAW, 2, 3, 4}  # structures that tell of the packet itself
 _COUNTED = {(1, 88): INTERFACE_COUNTERS, (2, 52): ETHERNET_COUNTERS}
+
+
+@dataclass(slots=True)
+class _Structures:
+    """The structures of some samples, all arrays of shape (n,): in which sample, of which format, where."""
+
+    sample: NDArray[Any]
+    kind: NDArray[Any]
+    at: Offsets
+    length: NDArray[Any]
+
+    def only(self, which: NDArray[np.bool_]) -> "_Structures":
+        return _Structures(self.sample[which], self.kind[which], self.at[which], self.length[which])
 
 
 def decode_sflow(datagrams: Several[Datagram], batch: Batch) -> None:
     """Read datagrams of sFlow 5. Their sequence counts datagrams, that of a source of samples counts these."""
     if not datagrams:
         return
-    found = _Found(batch, b"".join([datagram.data for datagram in datagrams]))
+    data = b"".join([datagram.data for datagram in datagrams])
+    samples = _Samples(batch, np.frombuffer(data + bytes(MARGIN), "u1"))
     base = 0
     for datagram in datagrams:
-        found.datagram(datagram, base)
+        samples.find(datagram, base)
         base += len(datagram.data)
-    buffer = np.frombuffer(found.data + bytes(MARGIN), "u1")
-    found.tell_flows(buffer)
-    found.tell_counters(buffer)
+    samples.tell_flows(data)
+    samples.tell_counters()
 
 
-class _Found:
-    """Where the samples and structures of some datagrams stand. Offsets count from the first datagram's first byte."""
+class _Samples:
+    """The samples of some datagrams. Offsets count from the first datagram's first byte.
 
-    def __init__(self, batch: Batch, data: bytes) -> None:
-        self.batch = batch
-        self.data = data
-        self._samples: list[tuple[int, int, int, int, int, int, int, bool]] = []
-        self._structures: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)  # (sample, offset)
-        self._varying: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # (sample, offset, end)
-        self._counters: dict[tuple[int, int], list[tuple[int, int, int, int, int]]] = defaultdict(list)
-        self._pools: dict[tuple[int, int, int], SamplePool] = {}
+    Args:
+        batch: what is told goes here.
+        buffer: the bytes of all datagrams, and `MARGIN` more.
+    """
 
-    def datagram(self, datagram: Datagram, base: int) -> None:
-        """Find what stands in one datagram."""
+    def __init__(self, batch: Batch, buffer: Buffer) -> None:
+        self._batch = batch
+        self._buffer = buffer
+        self._datagrams: list[tuple[int, int, int]] = []  # origin, received, domain
+        self._streams: list[Stream] = []  # of each datagram
+        self._found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # by kind: datagram, offset, end
+
+    def find(self, datagram: Datagram, base: int) -> None:
+        """Find the samples of a datagram that begins at `base`."""
         data, address, port, received = datagram
         size = {1: 4, 2: 16}.get(int.from_bytes(data[4:8]), 0)
         if not size or len(data) < 8 + size + _HEAD.size:
             reason = Reason.TRUNCATED if size or len(data) < 8 else Reason.BAD_LENGTH
-            self.batch.problem(self.batch.origin(address), reason)
+            self._batch.problem(self._batch.origin(address), reason)
             return
         domain, number, _, count = _HEAD.unpack_from(data, 8 + size)
-        found = self.batch.stream(StreamKey(address, port, VERSION, domain, data[8 : 8 + size]), received)
+        found = self._batch.stream(StreamKey(address, port, VERSION, domain, data[8 : 8 + size]), received)
         if found is None:
             return
         stream, origin = found
         stream.sequence.saw(number, 1)
-        at, end = base + 8 + size + _HEAD.size, base + len(data)
-        most = self.batch.templates.limits.records
-        for index in range(count):
-            if end - at < _PAIR.size:
-                self.batch.problem(origin, Reason.TRUNCATED)
-                return
-            if index == most:
-                self.batch.problem(origin, Reason.TOO_MANY_RECORDS, count - most)
-                return
-            kind, length = _PAIR.unpack_from(self.data, at)
+        index = len(self._datagrams)
+        self._datagrams.append((origin, received, domain))
+        self._streams.append(stream)
+        if (most := self._batch.templates.limits.records) < count:
+            self._batch.problem(origin, Reason.TOO_MANY_RECORDS, count - most)
+        at, end = 8 + size + _HEAD.size, len(data)
+        for _ in range(min(count, most)):
+            kind, length = _PAIR.unpack_from(data, at) if end - at >= _PAIR.size else (0, end)
             at += _PAIR.size
             if length > end - at:
-                self.batch.problem(origin, Reason.TRUNCATED)
+                self._batch.problem(origin, Reason.TRUNCATED)
                 return
-            self._sample(kind, at, at + length, stream, (origin, received))
+            self._found[kind].append((index, base + at, base + at + length))
             at += length
 
-    def _sample(self, kind: int, at: int, end: int, stream: Stream, where: tuple[int, int]) -> None:
-        layout = _SAMPLES.get(kind)
-        if layout is None:
-            self.batch.skip(f"sample {kind >> 12}:{kind & 0xFFF}")
-        elif end - at < layout.size:
-            self.batch.problem(where[0], Reason.BAD_SAMPLE)
-        elif kind in {_FLOW, _FLOW_EXPANDED}:
-            self._flow(layout.unpack_from(self.data, at), at + layout.size, end, stream, where)
-        else:
-            source = layout.unpack_from(self.data, at)[-2] & (0xFFFFFF if kind == _COUNTERS else 0xFFFFFFFF)
-            self._counter(source, at + layout.size, end, (*where, stream.key.domain))
-
-    def _flow(self, told: tuple[int, ...], at: int, end: int, stream: Stream, where: tuple[int, int]) -> None:
-        if len(told) == 8:
-            number, source, rate, pool, drops, input_, output, count = told
-            kind, source = source >> 24, source & 0xFFFFFF
-            formats = (input_ >> 30, output >> 30)
-            input_, output = input_ & _UNKNOWN, output & _UNKNOWN
-        else:
-            number, kind, source, rate, pool, drops, first, input_, second, output, count = told
-            formats = (first, second)
-        origin, domain = where[0], stream.key.domain
-        sequence = stream.sources.get(key := kind << 32 | source)
-        if sequence is None and len(stream.sources) < self.batch.templates.limits.samplers:
-            sequence = stream.sources[key] = Sequence()
-        if sequence is not None:
-            sequence.saw(number, 1)
-        self._pools[origin, domain, source] = SamplePool(origin, domain, source, rate, pool, drops)
-        sample = len(self._samples)
-        if self._structured(sample, count, at, end, origin):
-            into = 0 if formats[0] or input_ == _UNKNOWN else input_
-            out = 0 if formats[1] or output == _UNKNOWN else output
-            self._samples.append((*where, domain, source, rate, into, out, formats[1] == _DROPPED))
-
-    def _structured(self, sample: int, count: int, at: int, end: int, origin: int) -> bool:
-        """Find the structures of a flow sample. Whether one of them tells of the packet itself."""
-        told: list[tuple[int, int, int]] = []  # (format, offset, length)
-        packet = False
-        for _ in range(count):
-            if end - at < _PAIR.size:
-                self.batch.problem(origin, Reason.BAD_SAMPLE)
-                break
-            kind, length = _PAIR.unpack_from(self.data, at)
-            at += _PAIR.size
-            if length > end - at:
-                self.batch.problem(origin, Reason.BAD_SAMPLE)
-                break
-            if kind not in _KNOWN:
-                self.batch.skip(f"structure {kind >> 12}:{kind & 0xFFF}")
-            elif length >= _VARYING.get(kind, length + 1) or (kind, length) in _STRUCTURES:
-                told.append((kind, at, length))
-                packet = packet or kind in _PACKETS
-            else:
-                self.batch.problem(origin, Reason.BAD_SAMPLE)
-            at += length + (-length % 4)
-        if not packet:
-            self.batch.skip("sample without a packet")
-            return False
-        for kind, offset, length in told:
-            if kind in _VARYING:
-                self._varying[kind].append((sample, offset, offset + length))
-            else:
-                self._structures[kind, length].append((sample, offset))
-        return True
-
-    def _counter(self, source: int, at: int, end: int, where: tuple[int, int, int]) -> None:
-        while end - at >= _PAIR.size:
-            kind, length = _PAIR.unpack_from(self.data, at)
-            at += _PAIR.size
-            if length > end - at:
-                self.batch.problem(where[0], Reason.BAD_SAMPLE)
-                return
-            if (kind, length) in _COUNTED:
-                self._counters[kind, length].append((*where, source, at))
-            else:
-                self.batch.skip(f"counters {kind >> 12}:{kind & 0xFFF}")
-            at += length + (-length % 4)
-
-    def tell_flows(self, buffer: Buffer) -> None:
-        """Give the batch the flows and what the agents say of their sampling."""
-        self.batch.decoded.pools.extend(self._pools.values())
-        if not self._samples:
+    def tell_flows(self, data: bytes) -> None:
+        """Give the batch the flows, and what the agents say of their sampling."""
+        for kind in [kind for kind in self._found if kind not in _SAMPLES]:
+            self._batch.skip(f"sample {kind >> 12}:{kind & 0xFFF}", len(self._found[kind]))
+        told = [self._heads(kind) for kind in (_FLOW, _FLOW_EXPANDED) if self._found[kind]]
+        if not told:
             return
-        samples = np.array(self._samples, _SAMPLE)
-        flows = np.zeros(len(samples), FLOW)
-        flows["flow_start"] = flows["flow_end"] = samples["received"]
+        heads = np.concatenate([one[0] for one in told])
+        at, end = np.concatenate([one[1] for one in told]), np.concatenate([one[2] for one in told])
+        self._sequences(heads)
+        flows = np.zeros(len(heads), FLOW)
+        flows["flow_start"] = flows["flow_end"] = heads["received"]
         flows["packets"] = 1
-        flows["sampling_interval"] = samples["rate"]
-        flows["ingress_interface"], flows["egress_interface"] = samples["input"], samples["output"]
-        flows["observation_domain"] = samples["domain"]
-        source = samples["source"]
-        flows["direction"] = np.select([samples["input"] == source, samples["output"] == source], [0, 1], 255)
-        flows["forwarding_status"] = np.where(samples["dropped"], _NOT_FORWARDED, 0)
+        flows["sampling_interval"] = heads["rate"]
+        flows["ingress_interface"], flows["egress_interface"] = heads["input"], heads["output"]
+        flows["observation_domain"] = heads["domain"]
+        source = heads["source"]
+        flows["direction"] = np.select([heads["input"] == source, heads["output"] == source], [0, 1], 255)
+        flows["forwarding_status"] = np.where(heads["dropped"], _NOT_FORWARDED, 0)
         flows["export_version"] = VERSION
-        for key, places in sorted(self._structures.items()):
-            _structure(buffer, np.array(places), _STRUCTURES[key], flows)
-        self._read_headers(buffer, samples["origin"], flows)
+        structures = self._known(self._walk(at, end, heads["count"], heads["origin"]), heads["origin"])
+        for key, layout in _STRUCTURES.items():
+            some = structures.only((structures.kind == key[0]) & (structures.length == key[1]))
+            _structure(self._buffer, some, layout, flows)
+        self._headers(structures.only(structures.kind == _RAW), heads["origin"], flows)
         for kind, read in ((_GATEWAY, _gateway), (_MPLS, _mpls)):
-            for sample, at, end in self._varying[kind]:
-                if not read(_Words(self.data[at:end]), flows, sample):
-                    self.batch.problem(int(samples["origin"][sample]), Reason.BAD_SAMPLE)
+            some = structures.only(structures.kind == kind)
+            for sample, start, length in zip(some.sample.tolist(), some.at.tolist(), some.length.tolist(), strict=True):
+                if not read(_Words(data[start : start + length]), flows, sample):
+                    self._batch.problem(int(heads["origin"][sample]), Reason.BAD_SAMPLE)
         scale(flows)
-        self.batch.add(flows, samples["origin"], samples["received"])
+        packets = np.zeros(len(flows), bool)
+        packets[structures.sample[np.isin(structures.kind, list(_PACKETS))]] = True
+        if not packets.all():
+            self._batch.skip("sample without a packet", int((~packets).sum()))
+        self._batch.add(flows[packets], heads["origin"][packets], heads["received"][packets])
 
-    def _read_headers(self, buffer: Buffer, origins: NDArray[Any], flows: Flows) -> None:
-        if not self._varying[_RAW]:
-            return
-        sample, at, end = np.array(self._varying[_RAW]).T
-        header = take(buffer, at, _HEADER)
-        start = at + _HEADER.itemsize
-        stop = np.minimum(start + header["length"], end)
-        mine = flows[sample]
-        mine["octets"] = header["frame"]
-        bad = read_headers(buffer, start, stop, header["protocol"], mine)
-        flows[sample] = mine
-        for origin, times in zip(*np.unique(origins[sample[bad]], return_counts=True), strict=True):
-            self.batch.problem(int(origin), Reason.BAD_HEADER, int(times))
+    def _heads(self, kind: int) -> tuple[NDArray[np.void], Offsets, Offsets]:
+        """The fixed parts of the samples of a kind, in one form for all kinds, and where their structures are."""
+        layout = _SAMPLES[kind]
+        datagram, at, end = np.array(self._found[kind]).T
+        whole = at + layout.itemsize <= end
+        heads = np.zeros(len(at), _HEADS)
+        for column, name in enumerate(("origin", "received", "domain")):
+            heads[name] = np.array(self._datagrams)[datagram, column]
+        self._bad(heads["origin"][~whole])
+        heads, datagram, at, end = heads[whole], datagram[whole], at[whole], end[whole]
+        told = take(self._buffer, at, layout)
+        names = layout.names or ()
+        for name in names:
+            heads[name] = told[name]
+        if "class" not in names:
+            heads["class"], heads["source"] = heads["source"] >> 24, heads["source"] & 0xFFFFFF
+            for name in ("input", "output"):
+                heads[f"{name}_format"], heads[name] = heads[name] >> 30, heads[name] & _INSIDE
+        heads["datagram"] = datagram
+        heads["dropped"] = heads["output_format"] == _DROPPED
+        for name in ("input", "output"):  # more than one, or none that has a number
+            heads[name][(heads[f"{name}_format"] != 0) | (heads[name] == _INSIDE)] = 0
+        return heads, at + layout.itemsize, end
 
-    def tell_counters(self, buffer: Buffer) -> None:
-        """Give the batch the counters of interfaces."""
-        told = self.batch.decoded
-        for key, places in self._counters.items():
-            counters = np.zeros(len(places), _COUNTED[key])
-            where = np.array(places)
-            for column, name in enumerate(("origin", "received", "domain", "interface")):
-                counters[name] = where[:, column]
-            wire = _WIRE[key]
-            read = take(buffer, where[:, -1], wire)
-            for name in wire.names or ():
-                counters[name] = read[name]
-            if key == (1, 88):
-                told.interface_counters = counters
+    def _sequences(self, heads: NDArray[np.void]) -> None:
+        most = self._batch.templates.limits.samplers
+        sources = heads["class"].astype("u8") << np.uint64(32) | heads["source"]
+        for index, source, number in zip(
+            heads["datagram"].tolist(), sources.tolist(), heads["number"].tolist(), strict=True
+        ):
+            known = self._streams[index].sources
+            if (sequence := known.get(source)) is None:
+                if len(known) >= most:
+                    continue
+                sequence = known[source] = Sequence()
+            sequence.saw(number, 1)
+        told = heads[["origin", "domain", "source", "rate", "pool", "drops"]].tolist()
+        latest = {one[:3]: one for one in told}
+        self._batch.decoded.pools.extend(SamplePool(*one) for one in latest.values())
+
+    def _walk(self, at: Offsets, end: Offsets, count: NDArray[Any], origins: NDArray[Any]) -> _Structures:
+        """All structures of samples: the first ones of all, then the second ones ..."""
+        steps = [_Structures(*(np.zeros(0, "i8") for _ in range(4)))]
+        rows = np.arange(len(at))
+        for step in range(_MOST):
+            rows = rows[count[rows] > step]
+            rows = self._whole(rows, at[rows] + _FORM.itemsize <= end[rows], origins)
+            if not len(rows):
+                break
+            form = take(self._buffer, at[rows], _FORM)
+            start, length = at[rows] + _FORM.itemsize, form["length"].astype("i8")
+            fits = start + length <= end[rows]
+            at[rows] = start + length + (-length % 4)
+            steps.append(_Structures(rows[fits], form["kind"][fits].astype("i8"), start[fits], length[fits]))
+            rows = self._whole(rows, fits, origins)
+        return _Structures(
+            *(np.concatenate([getattr(step, name) for step in steps]) for name in ("sample", "kind", "at", "length"))
+        )
+
+    def _whole(self, rows: NDArray[Any], whole: NDArray[np.bool_], origins: NDArray[Any]) -> NDArray[Any]:
+        self._bad(origins[rows[~whole]])
+        return rows[whole]
+
+    def _known(self, found: _Structures, origins: NDArray[Any]) -> _Structures:
+        """The structures that we read; the others are counted."""
+        good = np.zeros(len(found.kind), bool)
+        for kind, times in zip(*np.unique(found.kind, return_counts=True), strict=True):
+            mine = found.kind == kind
+            if kind not in _KNOWN:
+                self._batch.skip(f"structure {kind >> 12}:{kind & 0xFFF}", int(times))
+                continue
+            if kind in _VARYING:
+                fits = found.length >= _VARYING[int(kind)]
             else:
-                told.ethernet_counters = counters
+                fits = np.isin(found.length, [key[1] for key in _STRUCTURES if key[0] == kind])
+            good |= mine & fits
+            self._bad(origins[found.sample[mine & ~fits]])
+        return found.only(good)
+
+    def _bad(self, origins: NDArray[Any], reason: Reason = Reason.BAD_SAMPLE) -> None:
+        for origin, times in zip(*np.unique(origins, return_counts=True), strict=True):
+            self._batch.problem(int(origin), reason, int(times))
+
+    def _headers(self, found: _Structures, origins: NDArray[Any], flows: Flows) -> None:
+        header = take(self._buffer, found.at, _HEADER)
+        start = found.at + _HEADER.itemsize
+        stop = np.minimum(start + header["length"], found.at + found.length)
+        mine = flows[found.sample]
+        mine["octets"] = header["frame"]
+        bad = read_headers(self._buffer, start, stop, header["protocol"], mine)
+        flows[found.sample] = mine
+        self._bad(origins[found.sample[bad]], Reason.BAD_HEADER)
+
+    def tell_counters(self) -> None:
+        """Give the batch the counters of interfaces."""
+        for kind in (_COUNTERS, _COUNTERS_EXPANDED):
+            if not self._found[kind]:
+                continue
+            heads, at, end = self._heads(kind)
+            found = self._walk(at, end, heads["count"], heads["origin"])
+            ours = np.zeros(len(found.kind), bool)
+            for (form, length), layout in _COUNTED.items():
+                mine = (found.kind == form) & (found.length == length)
+                ours |= mine
+                self._counters(heads[found.sample[mine]], found.at[mine], layout, _WIRE[form])
+            for form, times in zip(*np.unique(found.kind[~ours], return_counts=True), strict=True):
+                self._batch.skip(f"counters {form >> 12}:{form & 0xFFF}", int(times))
+
+    def _counters(self, heads: NDArray[np.void], at: Offsets, layout: np.dtype[Any], wire: np.dtype[Any]) -> None:
+        told = self._batch.decoded
+        counters = np.zeros(len(at), layout)
+        counters["interface"] = heads["source"]
+        for name in ("origin", "received", "domain"):
+            counters[name] = heads[name]
+        read = take(self._buffer, at, wire)
+        for name in wire.names or ():
+            counters[name] = read[name]
+        if layout is INTERFACE_COUNTERS:
+            told.interface_counters = np.concatenate((told.interface_counters, counters))
+        else:
+            told.ethernet_counters = np.concatenate((told.ethernet_counters, counters))
+
+
+_HEADS = np.dtype(
+    [("origin", "u4"), ("received", "i8"), ("domain", "u4"), ("datagram", "i8"), ("dropped", "?"),
+     *((name, "u4") for name in _SAMPLES[_FLOW_EXPANDED].names or ())]
+)  # fmt: skip
 
 
 def _wire(layout: np.dtype[Any], first: int) -> np.dtype[Any]:
     return np.dtype([(name, layout[name].newbyteorder(">")) for name in (layout.names or ())[first:]])
 
 
-_WIRE = {(1, 88): _wire(INTERFACE_COUNTERS, 3), (2, 52): _wire(ETHERNET_COUNTERS, 4)}  # the first names its interface
+_WIRE = {1: _wire(INTERFACE_COUNTERS, 3), 2: _wire(ETHERNET_COUNTERS, 4)}  # the first names its interface itself
 
 
-def _structure(buffer: Buffer, places: NDArray[np.int64], layout: np.dtype[Any], flows: Flows) -> None:
-    rows = places[:, 0]
-    told = take(buffer, places[:, 1], layout)
+def _structure(buffer: Buffer, found: _Structures, layout: np.dtype[Any], flows: Flows) -> None:
+    rows = found.sample
+    if not len(rows):
+        return
+    told = take(buffer, found.at, layout)
     for name in layout.names or ():
         if name.startswith("-"):
             continue
