@@ -243,6 +243,9 @@ def _sample(
         packets = plan.number(records, "sampling_packets").astype("u8")
         space = plan.number(records, "sampling_space").astype("u8") if "sampling_space" in plan.sources else 0
         interval = (packets + space) // np.maximum(packets, 1)
+    elif "sampling_size" in plan.sources and "sampling_population" in plan.sources:
+        size = plan.number(records, "sampling_size").astype("u8")
+        interval = plan.number(records, "sampling_population") // np.maximum(size, 1)
     elif "sampling_interval" in plan.sources:
         interval = out["sampling_interval"]
     else:

@@ -43,7 +43,8 @@ def _export_time(data: bytes) -> int:
 def _row(flow: dict[str, Any], *, times: bool, icmp: bool) -> tuple[Any, ...]:
     flags = sum(1 << 7 - index for index, letter in enumerate(flow.get("tcp_flags", "")) if letter != ".")
     ports = (flow.get("src_port", 0), flow.get("dst_port", 0))
-    ends = tuple(int(np.datetime64(flow[name], "ms").astype("i8")) for name in ("first", "last")) if times else ()
+    # sorted: nfdump 1.7.1 gives the uptimes of IPFIX as last and first
+    ends = sorted(int(np.datetime64(flow[name], "ms").astype("i8")) for name in ("first", "last")) if times else ()
     source, destination = (flow.get(f"{end}4_addr") or flow.get(f"{end}6_addr") for end in ("src", "dst"))
     if flow["proto"] in {1, 58}:
         ports = (0, flow["icmp_type"] << 8 | flow["icmp_code"] if icmp else 0)
