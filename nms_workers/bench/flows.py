@@ -5,6 +5,7 @@ is not. The peer is nfcapd (and sfcapd) of nfdump, which writes the same datagra
 """
 
 import multiprocessing
+import os
 import shutil
 import socket
 import struct
@@ -123,12 +124,11 @@ def _peer(program: str, traffic: Traffic, count: int, pace: int) -> int:
         argv = [program, "-w", folder, "-p", str(port), "-b", "127.0.0.1", "-t", "3600", "-B", "16777216"]
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            peer = psutil.Process(process.pid)
-            _wait_for_socket(peer)
+            _wait_for_socket(psutil.Process(process.pid))
             with _sender(port, traffic, count, pace) as begin_and_wait:
                 begin_and_wait()
             process.terminate()
-            used = _seconds_at_end(peer, process)
+            used = _seconds(process)
         finally:
             process.kill()
             process.wait()
@@ -140,17 +140,14 @@ def _peer(program: str, traffic: Traffic, count: int, pace: int) -> int:
     return round(stored / used)
 
 
-def _seconds_at_end(peer: psutil.Process, process: "subprocess.Popen[bytes]") -> float:
-    """The processor time that a process that is ending comes to: of its last moment it can be asked."""
-    used = 0.0
-    ends = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < ends:
-        try:
-            used = max(used, sum(peer.cpu_times()[:2]))
-        except psutil.NoSuchProcess:
-            break
-        time.sleep(0.001)
-    return used
+def _seconds(process: "subprocess.Popen[bytes]") -> float:
+    """The processor time that a process that is ending has taken, to the microsecond."""
+    limit = threading.Timer(_START_SECONDS, process.kill)
+    limit.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    limit.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _wait_for_socket(peer: psutil.Process) -> None:

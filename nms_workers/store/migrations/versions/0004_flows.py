@@ -154,6 +154,6 @@ def _rollups(level: str, keys: list[list[str]], lz4: bool) -> None:
 
 
 def _compress(table: str, columns: list[str], lz4: bool) -> None:
-    """lz4 costs nothing beside pglz, and next to nothing beside storing plainly; not every server is built with it."""
-    if lz4:
-        op.execute(f"ALTER TABLE {table} " + ", ".join(f"ALTER COLUMN {name} SET COMPRESSION lz4" for name in columns))
+    """lz4 costs next to nothing beside storing plainly; pglz, which is there where lz4 is not, three times the rest."""
+    how = "SET COMPRESSION lz4" if lz4 else "SET STORAGE EXTERNAL"
+    op.execute(f"ALTER TABLE {table} " + ", ".join(f"ALTER COLUMN {name} {how}" for name in columns))
