@@ -132,12 +132,19 @@ class Plan:
             out["ip_version"] = _versions(self.sources["source_address"], out)
         if "direction" not in self.sources:
             out["direction"] = 255
+        self._fill_icmp(records, out)
         if "ttl" in self.sources:
             out["minimum_ttl"] = out["maximum_ttl"] = self.number(records, "ttl")
+        return records
+
+    def _fill_icmp(self, records: NDArray[np.void], out: Flows) -> None:
+        """Type and code of ICMP: of their own field or fields, else where NetFlow v5 has them: as destination port."""
         if "icmp_type" in self.sources:
             code = self.number(records, "icmp_code") if "icmp_code" in self.sources else 0
             out["icmp_type_code"] = self.number(records, "icmp_type").astype("u2") * 256 + code
-        return records
+        elif "icmp_type_code" not in self.sources and "destination_port" in self.sources:
+            icmp = (out["protocol"] == 1) | (out["protocol"] == 58)
+            out["icmp_type_code"] = np.where(icmp, out["destination_port"], 0)
 
     def number(self, records: NDArray[np.void], field: str) -> Numbers:
         """The values of a field that is a number: of the first source that is not 0, by rank."""

@@ -115,7 +115,8 @@ class DataSets:
                 self.batch.problem(context.origin, Reason.BAD_OPTIONS)
                 break
             count += 1
-            _remember(stream, record, self.batch.templates.limits.samplers)
+            if _remember(stream, record, self.batch.templates.limits.samplers):
+                self.batch.templates.changed = True
             if "interface_name" in record or "interface_description" in record:
                 index = record.get("ingress_interface") or record.get("egress_interface") or b""
                 names = (_text(record.get(word, b"")) for word in ("interface_name", "interface_description"))
@@ -186,29 +187,33 @@ def _text(value: bytes) -> str:
     return "".join(char for char in text if char.isprintable())[:_TEXT].strip()
 
 
-def _remember(stream: Stream, record: dict[str, bytes], most: int) -> None:
-    """Take over what an options record says of sampling and of the start of the exporter."""
+def _remember(stream: Stream, record: dict[str, bytes], most: int) -> bool:
+    """Take over what an options record says of sampling and of the start of the exporter. Whether it is news."""
     number = {word: _int(value) for word, value in record.items()}
-    if boot := number.get("boot", 0):
-        stream.boot = min(boot, 1 << 61)
-    interval = number.get("sampling_interval", 0)
-    if packets := number.get("sampling_packets", 0):
-        interval = (packets + number.get("sampling_space", 0)) // packets
-    elif size := number.get("sampling_size", 0):
-        interval = number.get("sampling_population", 0) // size
+    boot = min(number.get("boot", 0), 1 << 61) or stream.boot
+    news, stream.boot = boot != stream.boot, boot
+    interval = min(_interval(number), 0xFFFFFFFF)
     if not interval:
-        return
-    interval = min(interval, 0xFFFFFFFF)
+        return news
     sampling = stream.sampling
     if "sampler" in number:
-        table, key = sampling.by_sampler, number["sampler"]
+        table, key = sampling.by_sampler, number["sampler"] & (1 << 62) - 1
     elif "ingress_interface" in number:
         table, key = sampling.by_interface, number["ingress_interface"] & 0xFFFFFFFF
     else:
-        sampling.default = interval
-        return
-    if key in table or len(table) < most:
-        table[key] = interval
+        news, sampling.default = news or interval != sampling.default, interval
+        return news
+    if table.get(key) != interval and (key in table or len(table) < most):
+        news, table[key] = True, interval
+    return news
+
+
+def _interval(number: dict[str, int]) -> int:
+    if packets := number.get("sampling_packets", 0):
+        return (packets + number.get("sampling_space", 0)) // packets
+    if size := number.get("sampling_size", 0):
+        return number.get("sampling_population", 0) // size
+    return number.get("sampling_interval", 0)
 
 
 def _times(
@@ -243,6 +248,9 @@ def _sample(
         packets = plan.number(records, "sampling_packets").astype("u8")
         space = plan.number(records, "sampling_space").astype("u8") if "sampling_space" in plan.sources else 0
         interval = (packets + space) // np.maximum(packets, 1)
+    elif "sampling_size" in plan.sources and "sampling_population" in plan.sources:
+        size = plan.number(records, "sampling_size").astype("u8")
+        interval = plan.number(records, "sampling_population") // np.maximum(size, 1)
     elif "sampling_interval" in plan.sources:
         interval = out["sampling_interval"]
     else:

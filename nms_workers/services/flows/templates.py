@@ -103,6 +103,7 @@ class Templates:
         self._streams: dict[StreamKey, Stream] = {}
         self._exporters: Counter[bytes] = Counter()  # streams by address
         self._swept = 0
+        self._told = 0
         self._waiting: OrderedDict[StreamKey, None] = OrderedDict()
 
     def stream(self, key: StreamKey, now: int) -> Stream | None:
@@ -210,6 +211,9 @@ class Templates:
         """Forget what neither came nor was used for a lifetime; looks at most once a minute."""
         if abs(now - self._swept) >= 60_000_000:
             self._sweep(now)
+        if abs(now - self._told) >= self.limits.lifetime * 125_000:  # an eighth: what was used is not old in the file
+            self._told = now
+            self.changed = self.changed or any(stream.templates for stream in self._streams.values())
 
     def _sweep(self, now: int) -> None:
         self._swept = now

@@ -1,11 +1,9 @@
-"""Real exporters, and nfdump's reading of what they sent.
+"""Real exporters, from Debian, and what they send.
 
 `python -m tests.services.flows.exporters` writes their datagrams into the corpus anew.
 """
 
-import json
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -13,13 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.servers import ServerMissing
 from tests.services.flows import packets
 
 CORPUS = Path(__file__).with_name("corpus")
-_SECONDS = 40.0
+SECONDS = 40.0
 _TIMEOUTS = "tcp=1:maxlife=2:general=1:udp=1:icmp=1:expint=1"
 _PMACCT = """daemonize: false
 pcap_savefile: traffic.pcap
@@ -97,7 +94,7 @@ def export(name: str, folder: Path) -> list[bytes]:
 def _received(receiver: socket.socket, process: subprocess.Popen[bytes]) -> list[bytes]:
     """Everything that comes until the exporter ended by itself."""
     told: list[bytes] = []
-    until = time.monotonic() + _SECONDS
+    until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None  # asked before the look: what it sent last has come by then
         try:
@@ -105,53 +102,7 @@ def _received(receiver: socket.socket, process: subprocess.Popen[bytes]) -> list
         except TimeoutError:
             if ended:
                 return told
-    raise AssertionError(f"the exporter did not end within {_SECONDS:.0f} s")
-
-
-def nfdump(datagrams: list[bytes], folder: Path, *, sflow: bool = False) -> list[dict[str, Any]]:
-    """The flows that nfdump reads from these datagrams, as its JSON has them."""
-    store = folder / "nfdump"
-    store.mkdir()
-    name, package = ("sfcapd", "nfdump-sflow") if sflow else ("nfcapd", "nfdump")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.bind(("127.0.0.1", 0))
-        port = _free_port()
-        argv = [program(name, package), "-w", str(store), "-p", str(port), "-b", "127.0.0.1", "-t", "3600"]
-        with (folder / "capd.log").open("wb") as log:
-            process = subprocess.Popen(argv, stdout=log, stderr=log)
-        try:
-            _wait(lambda: _waiting(port) == 0)  # it listens
-            for datagram in datagrams:
-                sender.sendto(datagram, ("127.0.0.1", port))
-                _wait(lambda: _waiting(port) == 0)  # and has taken this one
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(_SECONDS)
-    argv = [program("nfdump", "nfdump"), "-R", str(store), "-o", "json"]
-    done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=True, env={"TZ": "UTC"})
-    return list(json.loads(done.stdout))
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def _waiting(port: int) -> int | None:
-    """Bytes in the receive queue of a UDP port of this machine; None: nobody listens."""
-    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-        words = line.split()
-        if words[1].endswith(f":{port:04X}"):
-            return int(words[4].split(":")[1], 16)
-    return None
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + _SECONDS
-    while not condition():
-        assert time.monotonic() < until, "nfdump's collector did not take what it was sent"
-        time.sleep(0.002)
+    raise AssertionError(f"the exporter did not end within {SECONDS:.0f} s")
 
 
 def pack(datagrams: list[bytes]) -> bytes:
