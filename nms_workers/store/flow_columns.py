@@ -96,6 +96,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 LEVELS = {"1m": "1 minute", "5m": "5 minutes", "1h": "1 hour"}
 """The windows of the roll-ups, each made from the one before."""
 
+# Sets of arrays are estimated far too large, so that small reads would be compiled first.
+FOR_LARGE_SETS = "SELECT set_config('work_mem', '64MB', true), set_config('jit', 'off', true)"
+
 
 def unfolded(column: Column) -> str:
     """SQL of a set: the values of a column of `flow_blocks`, one a flow."""

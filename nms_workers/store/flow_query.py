@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from nms_workers.store import partitions
-from nms_workers.store.flow_columns import FLOW_COLUMNS, KEY_COLUMNS, KINDS, MEASURES, unfolded
+from nms_workers.store.flow_columns import FLOW_COLUMNS, FOR_LARGE_SETS, KEY_COLUMNS, KINDS, MEASURES, unfolded
 from nms_workers.store.query import MAX_ROWS, QueryError, Row
 
 # What can be asked for: the columns of an answer.
@@ -243,7 +243,7 @@ def _ask(engine: Engine, asked: _Question, told: Mapping[str, str]) -> Answer:
     values |= {"since": since, "until": asked.until, "limit": asked.limit + 2, "kinds": list(kinds)}
     try:
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            connection.execute(text("SET LOCAL work_mem = '64MB'"))
+            connection.execute(text(FOR_LARGE_SETS))
             rows = [dict(row) for row in connection.execute(statement, values).mappings()]
             answer = _answer(rows, list(told), asked, source, since)
             _name(connection, answer.rows)

@@ -5,13 +5,13 @@ Every flow is in every kind exactly once, so the members of each kind sum up to 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nms_workers.store.flow_arrays import Columns
-from nms_workers.store.flow_columns import KINDS
+from nms_workers.store.flow_columns import KINDS, MEASURES
 
 Sums = NDArray[np.uint64]
 _MOST = (1 << 63) - 1  # PostgreSQL's bigint; no real sum is greater
@@ -47,15 +47,16 @@ def roll_up(flows: Columns, exporter: bytes, minute: int, keep: int) -> Iterator
         exporter, minute: as in `Rollup`.
         keep: how many keys of each kind are kept, those with the most (scaled) octets.
     """
-    ones = np.ones(len(flows["octets"]), "u8")
-    measured = [
-        ones if name == "flows" else np.minimum(flows[name], np.uint64(_MOST))
-        for name in ("octets", "packets", "flows", "octets_scaled", "packets_scaled")
-    ]
+    measured = {name: _Measured.of(flows[name]) for name in MEASURES if name in flows}
+    for name in ("octets", "packets"):
+        if np.array_equal(flows[name], flows[f"{name}_scaled"]):  # nothing is sampled: summed once
+            del measured[f"{name}_scaled"]
     for kind, names in KINDS.items():
         keys = _keys(kind, flows)
         order, starts = _groups(keys)
-        sums = np.array([_summed(values[order], starts) for values in measured])
+        summed = {name: one.sums(order, starts) for name, one in measured.items()}
+        summed["flows"] = np.diff(starts, append=len(order)).astype("u8")
+        sums = np.array([summed.get(name, summed[name.removesuffix("_scaled")]) for name in MEASURES])
         first, others = order[starts], None
         if len(starts) > keep:
             by_size = np.argpartition(sums[3], -keep)
@@ -116,11 +117,20 @@ def _changes(*columns: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return changes
 
 
-def _summed(values: Sums, starts: NDArray[np.intp]) -> Sums:
-    """Sums of the groups, none above what a bigint holds."""
-    if values.sum(dtype="f8") < _MOST:
-        return np.add.reduceat(values, starts, dtype="u8")
-    return np.minimum(np.add.reduceat(values.astype(object), starts), _MOST).astype("u8")
+class _Measured(NamedTuple):
+    values: Sums
+    fits: bool  # all of them together are no more than a bigint holds
+
+    @classmethod
+    def of(cls, values: Sums) -> "_Measured":
+        values = np.minimum(values, np.uint64(_MOST))
+        return cls(values, bool(values.sum(dtype="f8") < _MOST))
+
+    def sums(self, order: NDArray[np.intp], starts: NDArray[np.intp]) -> Sums:
+        """Sums of the groups, none above what a bigint holds."""
+        if self.fits:
+            return np.add.reduceat(self.values[order], starts, dtype="u8")
+        return np.minimum(np.add.reduceat(self.values[order].astype(object), starts), _MOST).astype("u8")
 
 
 def _total(values: Sums) -> int:

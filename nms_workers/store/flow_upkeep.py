@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Engine, text
 
 from nms_workers.store import partitions
-from nms_workers.store.flow_columns import KEY_COLUMNS, KINDS, MEASURES
+from nms_workers.store.flow_columns import FOR_LARGE_SETS, KEY_COLUMNS, KINDS, MEASURES
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +155,6 @@ def _window(engine: Engine, level: _Level, begins: datetime, keep: int, *, there
 
 
 def _roll(connection: Connection, level: _Level, asked: dict[str, object]) -> None:
-    connection.execute(text("SET LOCAL work_mem = '64MB'"))
+    connection.execute(text(FOR_LARGE_SETS))
     source = "gone" if level.name == level.source else _FINER.format(finer=level.source)
     connection.execute(text(_ROLL.format(table=level.table, source=source)), asked)
