@@ -1,10 +1,12 @@
-"""Datagrams of each format, made once as bytes: what a router of a busy site exports.
+"""Datagrams of each format, made once as bytes, as a router of a busy site exports them; and who sends them.
 
 The layouts: NetFlow v5 (https://www.cisco.com/c/en/us/td/docs/net_mgmt/netflow_collection_engine/3-6/user/guide/format.html),
 v9 (RFC 3954), IPFIX (RFC 7011), sFlow 5 (https://sflow.org/sflow_version_5.txt).
 """
 
+import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 CONVERSATIONS = 5_000
 MILLISECONDS = 60_000  # since the exporter began
 TEMPLATE = 256
+START_SECONDS = 60.0
+_BURST_SECONDS = 0.005
 
 _V5 = np.dtype(
     [
@@ -98,6 +102,35 @@ def sflow(count: int) -> Traffic:
 
 
 FORMATS: Mapping[str, Callable[[int], Traffic]] = {"v5": v5, "v9": v9, "ipfix": ipfix, "sflow": sflow}
+
+
+def send(
+    ready: "threading.Event", begin: "threading.Event", port: int, traffic: Traffic, numbers: tuple[int, int]
+) -> None:
+    """The process of the generator: in bursts, each so late that the pace is kept.
+
+    Args:
+        ready, begin: set by us when we can begin; waited for.
+        port: of 127.0.0.1.
+        numbers: how many datagrams, and how many of them a second.
+    """
+    count, pace = numbers
+    made = [bytearray(one) for one in traffic.datagrams]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        wire.connect(("127.0.0.1", port))
+        ready.set()
+        begin.wait(START_SECONDS)
+        for one in traffic.first:
+            wire.send(one)
+        began, sent = time.perf_counter(), 0
+        while sent < count:
+            due = min(count, int((time.perf_counter() - began) * pace))
+            for number in range(sent, due):
+                datagram = made[number % len(made)]
+                struct.pack_into(">I", datagram, traffic.sequence_at, number * traffic.step & 0xFFFFFFFF)
+                wire.send(datagram)
+            sent = max(sent, due)
+            time.sleep(_BURST_SECONDS)
 
 
 def _rows(count: int) -> Mapping[str, NDArray[np.uint64]]:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import Engine, text
 
-from nms_workers.bench.flow_datagrams import FORMATS, Traffic
+from nms_workers.bench.flow_datagrams import FORMATS, START_SECONDS, Traffic, send
 from nms_workers.errors import NmsError
 from nms_workers.fleet.inventory import Target
 from nms_workers.flows.enrichment import Known
@@ -37,8 +36,6 @@ from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
 
 DISTINCT = 2_000  # datagrams of a format, sent again and again
-_BURST_SECONDS = 0.005
-_START_SECONDS = 60.0
 _WRITE_SECONDS = 120.0
 _VIEW = Target(1, "flows", "bench", {}, {})  # so that scans are looked for, as in a fleet
 _PEERS = {"v5": "nfcapd", "v9": "nfcapd", "ipfix": "nfcapd", "sflow": "sfcapd"}
@@ -142,7 +139,7 @@ def _peer(program: str, traffic: Traffic, count: int, pace: int) -> int:
 
 def _seconds(process: "subprocess.Popen[bytes]") -> float:
     """The processor time that a process that is ending has taken, to the microsecond."""
-    limit = threading.Timer(_START_SECONDS, process.kill)
+    limit = threading.Timer(START_SECONDS, process.kill)
     limit.start()
     _, status, usage = os.wait4(process.pid, 0)
     limit.cancel()
@@ -151,7 +148,7 @@ def _seconds(process: "subprocess.Popen[bytes]") -> float:
 
 
 def _wait_for_socket(peer: psutil.Process) -> None:
-    ends = time.monotonic() + _START_SECONDS
+    ends = time.monotonic() + START_SECONDS
     while not peer.net_connections("udp"):
         if time.monotonic() > ends:
             raise BenchError("the peer does not listen", hint="run it by hand and see what it says")
@@ -163,46 +160,22 @@ def _sender(port: int, traffic: Traffic, count: int, pace: int) -> Iterator[Call
     """A process that waits until it is told to send `count` datagrams, `pace` of them a second."""
     context = multiprocessing.get_context("spawn")
     begin, ready = context.Event(), context.Event()
-    sender = context.Process(target=_send, args=(ready, begin, port, traffic, (count, pace)), daemon=True)
+    sender = context.Process(target=send, args=(ready, begin, port, traffic, (count, pace)), daemon=True)
     sender.start()
 
     def begin_and_wait() -> None:
         begin.set()
-        sender.join(_START_SECONDS + 4 * count / pace)
+        sender.join(START_SECONDS + 4 * count / pace)
         if sender.exitcode != 0:
             raise BenchError(f"the generator ended with {sender.exitcode}", hint="send fewer flows")
 
     try:
-        if not ready.wait(_START_SECONDS):
+        if not ready.wait(START_SECONDS):
             raise BenchError("the generator does not start", hint="is the machine very busy?")
         yield begin_and_wait
     finally:
         sender.kill()
         sender.join()
-
-
-def _send(
-    ready: "threading.Event", begin: "threading.Event", port: int, traffic: Traffic, numbers: tuple[int, int]
-) -> None:
-    """The process of the generator: in bursts, each so late that the pace is kept. `numbers` are of `_sender`."""
-    count, pace = numbers
-    made = [bytearray(one) for one in traffic.datagrams]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
-        wire.connect(("127.0.0.1", port))
-        ready.set()
-        begin.wait(_START_SECONDS)
-        for one in traffic.first:
-            wire.send(one)
-        time.sleep(10 * _BURST_SECONDS)
-        began, sent = time.perf_counter(), 0
-        while sent < count:
-            due = min(count, int((time.perf_counter() - began) * pace))
-            for number in range(sent, due):
-                datagram = made[number % len(made)]
-                struct.pack_into(">I", datagram, traffic.sequence_at, number * traffic.step & 0xFFFFFFFF)
-                wire.send(datagram)
-            sent = max(sent, due)
-            time.sleep(_BURST_SECONDS)
 
 
 def _database_seconds(engine: Engine) -> float:

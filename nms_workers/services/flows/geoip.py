@@ -79,5 +79,8 @@ def _reader(path: Path | None) -> Any:
 
 
 def _get(reader: Any, address: str) -> Mapping[str, Any]:
-    found = reader.get(address) if reader is not None else None
+    try:
+        found = reader.get(address) if reader is not None else None
+    except ValueError:  # an IPv6 address, and the database is one of IPv4
+        return {}
     return found if isinstance(found, Mapping) else {}
