@@ -23,6 +23,7 @@ from nms_workers.services.flows.decoded import (
     SamplePool,
 )
 from nms_workers.services.flows.headers import MAPPED, MARGIN, Buffer, Offsets, read_headers, take
+from nms_workers.services.flows.plan import clipped
 from nms_workers.services.flows.record import FLOW, Flows
 from nms_workers.services.flows.sequence import Sequence
 from nms_workers.services.flows.sets import scale
@@ -340,7 +341,7 @@ def _structure(buffer: Buffer, found: _Structures, layout: np.dtype[Any], flows:
             if name == "source_address":
                 flows["ip_version"][rows] = 4 if value.ndim == 1 else 6
         else:
-            flows[name][rows] = np.minimum(value, np.iinfo(FLOW[name]).max)
+            flows[name][rows] = clipped(value, FLOW[name].itemsize)
 
 
 def _address(value: NDArray[Any]) -> NDArray[Any]:
