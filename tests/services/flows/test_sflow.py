@@ -144,6 +144,7 @@ def test_later_fragments_have_no_ports() -> None:
 
 SWITCH = structure(1001, struct.pack(">IIII", 10, 0, 20, 0))
 ROUTER = structure(1002, located("10.0.0.9") + struct.pack(">II", 24, 16))
+ROUTER0 = structure(1002, struct.pack(">III", 0, 24, 16))  # an address of no known kind
 ROUTER6 = structure(1002, located("2001:db8::9") + struct.pack(">II", 64, 48))
 PATH = struct.pack(">IIIIII", 2, 2, 2, 65001, 65002, 1) + struct.pack(">II", 1, 65003)
 GATEWAY = structure(
@@ -167,6 +168,7 @@ ETHERNET = structure(2, struct.pack(">I6s2x6s2xI", 64, b"\2\0\0\0\0\5", b"\2\0\0
     [
         (SWITCH, {"vlan": 10, "post_vlan": 20}),
         (ROUTER, {"next_hop": "10.0.0.9", "source_prefix_length": 24, "destination_prefix_length": 16}),
+        (ROUTER0, {"source_prefix_length": 24, "destination_prefix_length": 16}),
         (ROUTER6, {"next_hop": "2001:db8::9", "source_prefix_length": 64, "destination_prefix_length": 48}),
         (GATEWAY, {"bgp_next_hop": "10.0.0.8", "source_as": 64999, "destination_as": 65003}),
         (MPLS, {"mpls_label_1": 100, "mpls_label_2": 200}),
@@ -174,7 +176,7 @@ ETHERNET = structure(2, struct.pack(">I6s2x6s2xI", 64, b"\2\0\0\0\0\5", b"\2\0\0
         (NAT6, {"post_nat_source_address": "2001:db8::3", "post_nat_destination_address": "2001:db8::4"}),
         (NAT_PORTS, {"post_nat_source_port": 4000, "post_nat_destination_port": 8443}),
     ],
-    ids=["switch", "router", "router 6", "gateway", "mpls", "nat", "nat 6", "nat ports"],
+    ids=["switch", "router", "router without a hop", "router 6", "gateway", "mpls", "nat", "nat 6", "nat ports"],
 )
 def test_extended_data_is_read(told_: bytes, expected: dict[str, Any]) -> None:
     plain = values(read([sflow(flow_sample(header(FRAME)))]).flows[0])
