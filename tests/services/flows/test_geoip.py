@@ -38,8 +38,11 @@ def database(path: Path, network: str, value: Value) -> Path:
     about: dict[str, Value] = {
         "node_count": len(bits), "record_size": 24, "ip_version": 4, "database_type": "test",
         "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": 1,
+        "description": {},
     }  # fmt: skip
-    path.write_bytes(tree + bytes(16) + written(value) + b"\xab\xcd\xefMaxMind.com" + written(about))
+    languages = written("languages") + b"\x00\x04"  # an array of nothing
+    said = bytes((7 << 5 | len(about) + 1,)) + written(about)[1:] + languages
+    path.write_bytes(tree + bytes(16) + written(value) + b"\xab\xcd\xefMaxMind.com" + said)
     return path
 
 
