@@ -16,9 +16,10 @@ Value = str | int | Mapping[str, "Value"]
 
 
 def written(value: Value) -> bytes:
-    """A value of the data section: text, a number of 32 bits, a map; each shorter than 29."""
+    """A value of the data section: text, a number of 32 bits, a map of less than 29."""
     if isinstance(value, str):
-        return bytes((2 << 5 | len(value),)) + value.encode()
+        size = bytes((2 << 5 | len(value),)) if len(value) < 29 else bytes((2 << 5 | 29, len(value) - 29))
+        return size + value.encode()
     if isinstance(value, int):
         body = value.to_bytes((value.bit_length() + 7) // 8)
         return bytes((6 << 5 | len(body),)) + body
