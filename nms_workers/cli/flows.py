@@ -24,9 +24,9 @@ Source = Annotated[str, typer.Option("--src", metavar="NETWORK", help="Only flow
 Destination = Annotated[str, typer.Option("--dst", metavar="NETWORK", help="Only flows to this address or network.")]
 Host = Annotated[str, typer.Option(metavar="NETWORK", help="Only flows from or to this address or network.")]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="Only this protocol: tcp, udp, icmp, or its number.")]
-Port = Annotated[int, typer.Option(min=-1, max=65_535, help="Only flows about this port (the lower of the two).")]
-Interface = Annotated[int, typer.Option(min=-1, max=4_294_967_295, help="Only through this ifIndex, in or out.")]
-As = Annotated[int, typer.Option(min=-1, max=4_294_967_295, help="Only of this autonomous system.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Only flows about this port (the lower of the two).")]
+Interface = Annotated[int | None, typer.Option(min=0, max=4_294_967_295, help="Only through this ifIndex, in or out.")]
+As = Annotated[int | None, typer.Option(min=0, max=4_294_967_295, help="Only of this autonomous system.")]
 
 _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -59,10 +59,10 @@ def show_top(
     dst: Destination = "",
     host: Host = "",
     protocol: Protocol = "",
-    port: Port = -1,
-    interface: Interface = -1,
-    src_as: As = -1,
-    dst_as: As = -1,
+    port: Port = None,
+    interface: Interface = None,
+    src_as: As = None,
+    dst_as: As = None,
     json: Json = False,
 ) -> None:
     """Show the largest by octets, sampling counted in.
@@ -80,10 +80,10 @@ def show_top(
         dst=_network(dst, "--dst"),
         host=_network(host, "--host"),
         protocol=_protocol(protocol),
-        port=_given(port),
-        interface=_given(interface),
-        src_as=_given(src_as),
-        dst_as=_given(dst_as),
+        port=port,
+        interface=interface,
+        src_as=src_as,
+        dst_as=dst_as,
     )
     here, wanted = runtime(), [one.strip() for one in by.split(",") if one.strip()]
     begins, ends = _times(since, until)
@@ -228,10 +228,6 @@ def _times(since: str, until: str) -> tuple[datetime, datetime]:
     if begins >= ends:
         raise ConfigError(f"--since {since} begins after --until {until} ends", hint="since is the longer one")
     return begins, ends
-
-
-def _given(number: int) -> int | None:
-    return None if number < 0 else number
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from nms_workers import tasks
+from nms_workers.runtime import Runtime
+from nms_workers.settings import Settings
 from nms_workers.store.flow_columns import KINDS, LEVELS, MEASURES
 from nms_workers.store.flow_history import FlowHistory
 from nms_workers.store.flow_spool import FlowSpool
@@ -232,3 +236,19 @@ def test_a_sum_beyond_a_bigint_ends_at_the_greatest_one(newest: Database, tmp_pa
         greatest = newest.value(f"SELECT max(octets) FROM flow_rollups_{level} WHERE kind = 'as'")
         assert greatest == 2**63 - 1
     assert newest.value("SELECT min(octets) FROM flows") == 2**63 - 1
+
+
+def test_the_upkeep_of_the_fleet_rolls_flows_up(
+    newest: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "spool", newest)
+    fill(store)
+    monkeypatch.setenv("NMS_DATABASE_URL", f"{newest.url}?options={quote(f'-csearch_path={newest.schema}')}")
+    monkeypatch.setenv("NMS_FLOWS__CONVERSATIONS", "12")
+    here = Runtime(Settings.load(None))
+    monkeypatch.setattr(tasks, "runtime", lambda: here)
+    tasks._FLEET_TASKS["nms.roll_up"](None)
+    here.close()
+    for level in LEVELS:
+        assert store.totals(level) == store.raw()
+    assert newest.value("SELECT max(cardinality(octets)) FROM flow_rollup_blocks_1h WHERE kind = 'conversation'") == 13

@@ -188,6 +188,33 @@ def test_what_a_killed_process_left_is_written_by_another(newest: Database, make
     assert stored(newest) == sums(batch(some(700)))
 
 
+def test_processes_killed_at_any_moment_lose_nothing_and_write_nothing_twice(
+    newest: Database, make_writer: MakeWriter
+) -> None:
+    writer = make_writer(newest)
+    code = (
+        "import sys, time; from pathlib import Path; from nms_workers.store.flow_writer import FlowWriter\n"
+        "from tests.store.flow_batches import batch, some\n"
+        "writer = FlowWriter(Path(sys.argv[1]), sys.argv[2], schema=sys.argv[3], linger=0.0); writer.start()\n"
+        "while writer.put(batch(some(50))): print('safe', flush=True); time.sleep(0.001)"
+    )
+    safe = 0
+    for killed_after in (20, 45, 70):
+        arguments = [str(writer.spool.folder), newest.url, newest.schema]
+        child = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        for _ in range(killed_after):
+            assert child.stdout.readline() == "safe\n"
+        child.send_signal(signal.SIGKILL)
+        safe += killed_after + len(child.communicate()[0].splitlines())
+    writer.start()
+    assert writer.flush(60)
+    batches = newest.value("SELECT count(*) FROM flow_batches")
+    assert safe <= batches <= safe + 3  # one may have been put and not told
+    flows, _, rolled = stored(newest)
+    assert flows == rolled == newest.value("SELECT flows FROM flow_exporters") == 50 * batches
+
+
 def test_a_half_written_file_of_a_dead_process_is_swept(newest: Database, make_writer: MakeWriter) -> None:
     writer = make_writer(newest)
     writer.put(batch(some(10)))
