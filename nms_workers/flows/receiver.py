@@ -147,7 +147,8 @@ class Collector:
         self._file.write(self._templates)
         if self._shared and self._templates.held and time.monotonic() >= self._neighbours_next:
             self._neighbours_next = time.monotonic() + NEIGHBOURS_SECONDS
-            self._file.load(self._templates)
+            if self._file.load(self._templates):
+                self._keeper.templates = self._templates.counts()
         metrics.HELD.set(self._templates.held)
         metrics.UNKNOWN_FIELDS.set(len(self._templates.unknown_fields))
         metrics.WAITING.set(self._keeper.waiting())

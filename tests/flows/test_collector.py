@@ -158,7 +158,9 @@ def test_processes_that_share_a_port_know_each_others_templates(collect: Collect
     second = collect(processes=2, number=2, listen=(f"127.0.0.1:{first.port}",))
     first.stop()
 
-    second.send(traffic.datagrams[1:], from_port=port)
+    second.send(traffic.datagrams[1:10], from_port=port)
+    wait_until(lambda: second.keeper.templates)
+    second.send(traffic.datagrams[10:], from_port=port)
 
     assert second.totals(20 * 26)[0] == 20 * 26
 
@@ -176,8 +178,8 @@ def test_what_finds_no_room_on_the_way_is_counted(collect: Collect, monkeypatch:
 
     monkeypatch.setattr(stored.store, "put", slow)
     traffic = v5(200)
-    for datagram in traffic.datagrams:
-        stored.send([datagram])
+    for number in range(0, 200, 20):
+        stored.send(traffic.datagrams[number : number + 20])
     gate.append(True)
 
     lost = int(counted("nms_flows_dropped_total", reason="no_room") - dropped)

@@ -74,7 +74,7 @@ def _reader(path: Path | None) -> Any:
         raise ConfigError(f"{path} cannot be read without maxminddb", hint="pip install nms-workers[geoip]") from None
     try:
         return maxminddb.open_database(path, maxminddb.MODE_MMAP)
-    except (OSError, maxminddb.InvalidDatabaseError) as exc:
+    except (OSError, ValueError, maxminddb.InvalidDatabaseError) as exc:
         raise ConfigError(f"{path} is no database in MaxMind's format, or cannot be read: {exc}") from None
 
 

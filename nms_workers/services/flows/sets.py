@@ -77,6 +77,8 @@ class DataSets:
                 self.batch.problem(context.origin, Reason.NO_TEMPLATE)
             return None
         known.seen = context.received
+        if stream.early:  # a template that came from a file (`Templates.load`) has released nothing yet
+            self.learned(stream, template)
         if known.scope:
             return self._options(stream, known, payload, context, room)
         return self._flows(stream, known.plan, payload, context, room)

@@ -247,10 +247,11 @@ class Templates:
         return {"version": 1, "streams": [_dumped(stream) for stream in self._streams.values() if _worth(stream)]}
 
     def load(self, dumped: object) -> int:
-        """Take over what `dump()` gave. How many templates were taken.
+        """Take over what `dump()` gave, here or in a neighbour. How many templates were taken.
 
-        What does not read, or breaks a limit, is left out, so that a file that was tampered with costs only itself.
-        What is too old goes with the first datagram (`expire`).
+        Of a template that is known already the one stays that was seen last. What does not read, or breaks a limit, is
+        left out, so that a file that was tampered with costs only itself. What is too old goes with the first datagram
+        (`expire`).
         """
         try:
             streams = msgspec.convert(dumped, _Dump).streams
@@ -263,8 +264,11 @@ class Templates:
                 key = StreamKey(ip_address(old.address).packed, old.port, old.version, old.domain)
             except (msgspec.ValidationError, ValueError):
                 continue
-            if old.version in {9, 10} and (stream := self.stream(key, old.seen)) is not None:
+            new = key not in self._streams
+            if old.version in {9, 10} and (stream := self._streams.get(key) or self.stream(key, old.seen)) is not None:
                 taken += sum(self._take(stream, template) for template in old.templates)
+                if not new and (stream.boot or stream.sampling != Sampling()):
+                    continue
                 stream.boot = old.boot
                 most = self.limits.samplers
                 by_sampler, by_interface = dict(old.by_sampler[:most]), dict(old.by_interface[:most])
@@ -272,6 +276,8 @@ class Templates:
         return taken
 
     def _take(self, stream: Stream, old: "_Template") -> bool:
+        if (known := stream.templates.get(old.id)) is not None and known.seen >= old.seen:
+            return False
         fields = tuple(Field(*field) for field in old.fields)
         return not self.learn(stream, old.id, fields, old.scope, old.seen)
 

@@ -16,9 +16,10 @@ Value = str | int | Mapping[str, "Value"]
 
 
 def written(value: Value) -> bytes:
-    """A value of the data section: text, a number of 32 bits, a map; each shorter than 29."""
+    """A value of the data section: text, a number of 32 bits, a map of less than 29."""
     if isinstance(value, str):
-        return bytes((2 << 5 | len(value),)) + value.encode()
+        size = bytes((2 << 5 | len(value),)) if len(value) < 29 else bytes((2 << 5 | 29, len(value) - 29))
+        return size + value.encode()
     if isinstance(value, int):
         body = value.to_bytes((value.bit_length() + 7) // 8)
         return bytes((6 << 5 | len(body),)) + body
@@ -38,8 +39,11 @@ def database(path: Path, network: str, value: Value) -> Path:
     about: dict[str, Value] = {
         "node_count": len(bits), "record_size": 24, "ip_version": 4, "database_type": "test",
         "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": 1,
+        "description": {},
     }  # fmt: skip
-    path.write_bytes(tree + bytes(16) + written(value) + b"\xab\xcd\xefMaxMind.com" + written(about))
+    languages = written("languages") + b"\x00\x04"  # an array of nothing
+    said = bytes((7 << 5 | len(about) + 1,)) + written(about)[1:] + languages
+    path.write_bytes(tree + bytes(16) + written(value) + b"\xab\xcd\xefMaxMind.com" + said)
     return path
 
 
