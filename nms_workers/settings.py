@@ -107,12 +107,16 @@ class Retention(Section):
     rollups_1h: Duration = 730 * 86_400.0
     events: Duration = 90 * 86_400.0
     flows: Duration = 86_400.0
+    flow_rollups_1m: Duration = 2 * 86_400.0
+    flow_rollups_5m: Duration = 30 * 86_400.0
+    flow_rollups_1h: Duration = 400 * 86_400.0
     poll_runs: Duration = 86_400.0
 
     def by_table(self) -> dict[str, timedelta]:
         """The same by the name of the table."""
-        kept = {name: timedelta(seconds=getattr(self, name)) for name in type(self).model_fields}
-        return {"sample_blocks": kept.pop("samples"), **kept}
+        tables = {"samples": "sample_blocks", "flows": "flow_blocks"}
+        tables |= {f"flow_rollups_{level}": f"flow_rollup_blocks_{level}" for level in ("1m", "5m", "1h")}
+        return {tables.get(name, name): timedelta(seconds=getattr(self, name)) for name in type(self).model_fields}
 
 
 class Spool(Section):
@@ -210,6 +214,45 @@ class Traps(Section):
         if len(set(names)) != len(names):
             raise ValueError("a user is named twice: write one with all its engine_ids")
         return self
+
+
+class Flows(Section):
+    """NetFlow, IPFIX and sFlow; `docs/flows.md` explains it.
+
+    Args:
+        listen: addresses and ports; every format is taken at each of them; none: nothing is received.
+        processes: that receive side by side at these addresses (SO_REUSEPORT); what one exporter sends from one port
+            always comes to the same of them.
+        exporters: networks of those who may send; empty: anybody.
+        max_exporters: that are told apart; what further ones send is counted and left out.
+        receive_buffer: bytes asked of the kernel for what waits to be read.
+        batch, batch_age: how many flows are written together at most, and how long the first of them waits for that.
+        waiting: flows between receiving and writing; what comes when there is no room is counted and left out.
+        spool_bytes: of the folder where flows wait for PostgreSQL; what finds no room is counted and left out.
+        conversations: of one exporter and minute that the roll-ups name, and ports, pairs of AS and interfaces; the
+            others are one sum.
+        country, autonomous_systems: databases in MaxMind's format that name what an address belongs to.
+        scan_ports: one source to that many ports of one destination within `detection_window` is a port scan.
+        fan_out: one source to that many destinations within it is a fan-out.
+        nice: how far the collector stands back behind polls where both want the processor.
+    """
+
+    listen: Annotated[tuple[ListenAddress, ...], Field(max_length=16)] = ()
+    processes: int = Field(default=1, ge=1, le=32)
+    exporters: Annotated[tuple[IPvAnyNetwork, ...], Field(max_length=10_000)] = ()
+    max_exporters: int = Field(default=1000, ge=1, le=100_000)
+    receive_buffer: int = Field(default=33_554_432, ge=2304, le=1_073_741_824)
+    batch: int = Field(default=20_000, ge=1, le=1_000_000)
+    batch_age: Annotated[Duration, Field(le=60)] = 1.0
+    waiting: int = Field(default=500_000, ge=1000, le=100_000_000)
+    spool_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+    conversations: int = Field(default=10_000, ge=10, le=1_000_000)
+    country: Path | None = None
+    autonomous_systems: Path | None = None
+    scan_ports: int = Field(default=200, ge=10, le=65_535)
+    fan_out: int = Field(default=500, ge=10, le=1_000_000)
+    detection_window: Annotated[Duration, Field(ge=10, le=3600)] = 60.0
+    nice: int = Field(default=0, ge=0, le=19)
 
 
 class Web(Section):
@@ -375,6 +418,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     guards: Guards = Guards()
     traps: Traps = Traps()
+    flows: Flows = Flows()
     every: dict[str, Interval] = {}
     targets: list[TargetConfig] = []
 

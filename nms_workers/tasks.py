@@ -30,6 +30,7 @@ from nms_workers.publish import publish_job, publish_shards
 from nms_workers.queues import CLASSES, queue
 from nms_workers.runtime import runtime, worker_name
 from nms_workers.service import PROPOSED, Action, Client, services
+from nms_workers.store.flow_upkeep import roll_up_flows
 from nms_workers.store.partitions import maintain
 from nms_workers.store.rollups import roll_up
 
@@ -164,7 +165,10 @@ def _maintain(task: Task) -> None:
 
 def _roll_up(task: Task) -> None:
     """Bring the roll-ups up to now."""
-    roll_up(runtime().engine, datetime.now(UTC))
+    here = runtime()
+    roll_up(here.engine, datetime.now(UTC))
+    settings = here.settings
+    roll_up_flows(here.engine, keep=settings.flows.conversations, retention=settings.retention.by_table())
 
 
 def _sweep(task: Task, job: str | None = None, worker: str = "") -> int:

@@ -23,9 +23,9 @@ from nms_workers.store.engine import make_engine
 from nms_workers.store.migrations import upgrade
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
+from nms_workers.transport.datagrams import Address
 from nms_workers.traps.keeping import Keeper
 from nms_workers.traps.receiver import Receiver
-from nms_workers.traps.sockets import Address
 from nms_workers.traps.sources import Sources
 
 LINKS = 10  # of each device

@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     bench.command("actions")(actions)
     bench.command("snmp")(snmp)
     bench.command("traps")(traps)
+    bench.command("flows")(flows)
     app.add_typer(bench, name="bench")
 
 
@@ -89,6 +90,26 @@ def traps(
 
     with _server("") as where:
         found = run(where, traps=count, rate=rate, devices=devices)
+    if json:
+        as_json(found)
+    else:
+        table(("figure", "value"), ({"figure": figure, "value": value} for figure, value in found.items()))
+
+
+def flows(
+    count: Annotated[int, typer.Option("--flows", min=1_000, max=100_000_000, help="Of each format.")] = 1_000_000,
+    rate: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Of them a second.")] = 150_000,
+    url: Annotated[str, typer.Option(help="PostgreSQL on this machine; default: one started for the run.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send NetFlow v5, v9, IPFIX and sFlow to a collector with a history; compare with nfcapd on the same datagrams.
+
+    Example: nms-workers bench flows --json
+    """
+    from nms_workers.bench.flows import run
+
+    with _server(url) as where:
+        found = run(where, flows=count, rate=rate)
     if json:
         as_json(found)
     else:

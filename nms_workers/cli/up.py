@@ -149,8 +149,15 @@ def _traps(settings: Settings) -> list[str]:
     return ["traps"] if settings.traps.listen else []
 
 
+def _flows(settings: Settings) -> list[str]:
+    """The collectors of flows, if the settings say where they listen."""
+    return [f"flows-{number:02}" for number in range(1, settings.flows.processes + 1)] if settings.flows.listen else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
     command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
+    if name.startswith("flows-"):
+        command = ["flows", "run", "--number", name.removeprefix("flows-")]
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -207,7 +214,17 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
     supervisor.start(
-        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *_traps(settings), "beat", "flower")
+        *_fleet(
+            settings,
+            "polls",
+            "control",
+            "actions",
+            *_edge(settings),
+            *_traps(settings),
+            *_flows(settings),
+            "beat",
+            "flower",
+        )
     )
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")

@@ -44,7 +44,11 @@ TABLES: dict[str, Partitioned] = {
     "rollups_5m": Partitioned("ts", "day", 2, timedelta(days=120)),
     "rollups_1h": Partitioned("ts", "month", 1, timedelta(days=1100)),
     "events": Partitioned("ts", "day", 2, timedelta(days=120)),
-    "flows": Partitioned("start", "hour", 3, timedelta(days=2)),
+    "flow_blocks": Partitioned("received", "hour", 3, timedelta(hours=24)),
+    "flow_rollup_blocks_1m": Partitioned("ts", "day", 2, timedelta(days=2)),
+    "flow_rollup_blocks_5m": Partitioned("ts", "day", 2, timedelta(days=30)),
+    "flow_rollup_blocks_1h": Partitioned("ts", "month", 1, timedelta(days=400)),
+    "flow_batches": Partitioned("at", "day", 2, timedelta(days=8)),
     "poll_runs": Partitioned("due", "hour", 3, timedelta(hours=24)),
 }
 

@@ -5,6 +5,8 @@ Partitioned tables carry no foreign keys: a check for every row of the hot path 
 the ids itself.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -25,12 +27,15 @@ from sqlalchemy.dialects.postgresql import (
     INET,
     INTEGER,
     JSONB,
+    MACADDR,
     SMALLINT,
     TEXT,
     TIMESTAMP,
     UUID,
 )
 from sqlalchemy.types import BIGINT
+
+from nms_workers.store.flow_columns import FLOW_COLUMNS, KEY_COLUMNS, LEVELS, MEASURES
 
 metadata = MetaData(
     naming_convention={
@@ -48,6 +53,9 @@ TARGET_STATES = ("proposed", "active", "paused", "gone")
 MOMENT = TIMESTAMP(timezone=True)
 EMPTY_OBJECT = text("'{}'::jsonb")
 NOW = text("now()")
+_TYPES: dict[str, Any] = {
+    "timestamptz": MOMENT, "inet": INET, "macaddr": MACADDR, "bigint": BIGINT, "integer": INTEGER, "smallint": SMALLINT,
+}  # fmt: skip
 
 
 def _one_of(column: str, allowed: tuple[str, ...]) -> str:
@@ -228,22 +236,64 @@ links = Table(
     Index(None, "kind", "target_id"),
 )
 
-flows = Table(
-    "flows",
+flow_blocks = Table(  # flows of one exporter, received within one minute; the view `flows` gives one row each
+    "flow_blocks",
     metadata,
-    Column("start", MOMENT, nullable=False),
-    Column("end", MOMENT, nullable=False),
+    Column("received", MOMENT, nullable=False),  # when the first of them came
     Column("exporter", INET, nullable=False),
-    Column("src", INET, nullable=False),
-    Column("dst", INET, nullable=False),
-    Column("src_port", INTEGER, nullable=False),
-    Column("dst_port", INTEGER, nullable=False),
-    Column("protocol", SMALLINT, nullable=False),  # IANA number
-    Column("octets", BIGINT, nullable=False),
-    Column("packets", BIGINT, nullable=False),
-    Column("attributes", JSONB, nullable=False, server_default=EMPTY_OBJECT),
-    Index(None, "start", postgresql_using="brin"),
-    postgresql_partition_by="RANGE (start)",
+    Column("flows", INTEGER, nullable=False),
+    *(Column(one.name, ARRAY(_TYPES[one.type])) for one in FLOW_COLUMNS),
+    Index(None, "received", "exporter"),
+    postgresql_partition_by="RANGE (received)",
+)
+
+
+def _flow_rollup(level: str) -> Table:
+    """Several rows of an exporter, window and kind until the window is over, then one; the arrays go side by side."""
+    return Table(
+        f"flow_rollup_blocks_{level}",
+        metadata,
+        Column("ts", MOMENT, nullable=False),  # the window's beginning
+        Column("exporter", INET, nullable=False),
+        Column("kind", TEXT, nullable=False),
+        *(Column(one.name, ARRAY(_TYPES[one.type])) for one in KEY_COLUMNS),
+        *(Column(name, ARRAY(BIGINT), nullable=False) for name in MEASURES),
+        Index(None, "kind", "ts", "exporter"),
+        postgresql_partition_by="RANGE (ts)",
+    )
+
+
+flow_rollup_blocks = {level: _flow_rollup(level) for level in LEVELS}
+
+flow_rollup_due = Table(  # windows that hold something new since they were rolled up
+    "flow_rollup_due",
+    metadata,
+    Column("level", TEXT, primary_key=True),
+    Column("ts", MOMENT, primary_key=True),
+    Column("exporter", INET, primary_key=True),
+)
+
+flow_batches = Table(  # which batches are in, so that none is written twice
+    "flow_batches",
+    metadata,
+    Column("at", MOMENT, nullable=False),
+    Column("id", UUID, nullable=False),
+    PrimaryKeyConstraint("at", "id"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+flow_exporters = Table(
+    "flow_exporters",
+    metadata,
+    Column("address", INET, primary_key=True),
+    Column("target_id", INTEGER, ForeignKey("targets.id", ondelete="SET NULL")),
+    Column("versions", ARRAY(SMALLINT), nullable=False),
+    Column("first_seen", MOMENT, nullable=False),
+    Column("last_seen", MOMENT, nullable=False),
+    Column("datagrams", BIGINT, nullable=False),
+    Column("flows", BIGINT, nullable=False),
+    Column("lost", BIGINT, nullable=False),
+    Column("templates", INTEGER, nullable=False),
 )
 
 poll_runs = Table(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from nms_workers.errors import NmsError
-from nms_workers.traps.sockets import Datagram
+from nms_workers.transport.datagrams import Datagram
 from nms_workers.traps.usm import Checked, Usm
 
 log = logging.getLogger(__name__)

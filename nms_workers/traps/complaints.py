@@ -5,8 +5,8 @@ import logging
 import time
 from collections import Counter
 
+from nms_workers.transport.datagrams import Address
 from nms_workers.traps import metrics
-from nms_workers.traps.sockets import Address
 
 log = logging.getLogger(__name__)
 

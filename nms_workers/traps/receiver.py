@@ -16,13 +16,13 @@ from nms_workers.errors import ConfigError, NmsError, ParseError
 from nms_workers.fleet.inventory import Target
 from nms_workers.records import Event
 from nms_workers.settings import Traps
+from nms_workers.transport.datagrams import Datagram, listen
 from nms_workers.traps import ber, metrics
 from nms_workers.traps.checking import Checking
 from nms_workers.traps.complaints import UNKNOWN, Complaints
 from nms_workers.traps.keeping import Keeper, Told
 from nms_workers.traps.metrics import Outcome, Tallies
 from nms_workers.traps.names import Names
-from nms_workers.traps.sockets import Datagram, TrapSocket
 from nms_workers.traps.sources import Sources
 from nms_workers.traps.storm import Storms
 from nms_workers.traps.usm import Usm
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 5.0
 TICK_SECONDS = 1.0
 CLOSE_SECONDS = 10.0
+LARGEST = 8192  # bytes of a datagram; RFC 3417 section 3.2.3 asks for 484 and recommends 1472
 LAST_BATCHES = 1000  # read of each socket when we are stopped
 
 
@@ -66,7 +67,11 @@ class Receiver:
         self._tallies, self._complaints = Tallies(), Complaints()
         self._sources = sources()
         self._stopping = threading.Event()
-        self.sockets = _listen(settings)
+        self.sockets = listen(
+            settings.listen, settings.receive_buffer, of="traps", largest=LARGEST, share=settings.share
+        )
+        for one in self.sockets:
+            metrics.BUFFER.labels(one.address).set(one.receive_buffer)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._checking = Checking(self._usm, settings.v3_per_second, self._woken) if self._usm else None
 
@@ -227,25 +232,3 @@ class Receiver:
 def _answer(datagram: Datagram, answer: bytes) -> None:
     if datagram.answer(answer):
         metrics.ANSWERS.inc()
-
-
-def _listen(settings: Traps) -> list[TrapSocket]:
-    """The sockets; all, or none and an error."""
-    made: list[TrapSocket] = []
-    try:
-        for address in settings.listen:
-            host, _, port = address.rpartition(":")
-            one = TrapSocket(host.strip("[]"), int(port), settings.receive_buffer, share=settings.share)
-            made.append(one)
-            metrics.BUFFER.labels(one.address).set(one.receive_buffer)
-            log.info("traps are received at %s, with room for %d bytes", one.address, one.receive_buffer)
-            if one.receive_buffer < settings.receive_buffer:
-                log.warning(
-                    "the kernel gives %d of %d bytes for traps that wait at %s: raise net.core.rmem_max by sysctl",
-                    one.receive_buffer, settings.receive_buffer, one.address,
-                )  # fmt: skip
-    except ConfigError:
-        for one in made:
-            one.close()
-        raise
-    return made

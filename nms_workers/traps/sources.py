@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from nms_workers.errors import ConfigError
 from nms_workers.fleet.inventory import Target
 from nms_workers.settings import Traps
+from nms_workers.transport.datagrams import Address
 from nms_workers.transport.secret import Secret
 from nms_workers.traps import ber
-from nms_workers.traps.sockets import Address
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ import msgspec
 
 from nms_workers.fleet.inventory import Target
 from nms_workers.records import Event
+from nms_workers.transport.datagrams import Address
 from nms_workers.traps.ber import Message
 from nms_workers.traps.names import Names, Notification
-from nms_workers.traps.sockets import Address
 
 MAX_MESSAGE = 500
 _Key = tuple[str, str, tuple[object, ...]]

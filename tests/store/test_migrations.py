@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from nms_workers.errors import ConfigError
 from nms_workers.store.engine import make_engine
+from nms_workers.store.flow_columns import FLOW_COLUMN_FUNCTION, FLOWS_VIEW, LEVELS, rollup_view
 from nms_workers.store.migrations import status, upgrade
 from nms_workers.store.schema import SAMPLES_VIEW, metadata
 from tests.servers import Server
@@ -35,7 +36,14 @@ def details(database: Database) -> dict[str, list[Any]]:
                 "AND conrelid::regclass::text !~ '_p[0-9]+$|alembic_version' ORDER BY 1"
             )
         ],
-        "view": database.rows("SELECT pg_get_viewdef('samples'::regclass)"),
+        "views": database.rows(
+            "SELECT relname, pg_get_viewdef(oid) FROM pg_class "
+            "WHERE relnamespace = CAST(current_schema() AS regnamespace) AND relkind = 'v' ORDER BY 1"
+        ),
+        "functions": database.rows(
+            "SELECT proname, prosrc, provolatile, proparallel FROM pg_proc "
+            "WHERE pronamespace = CAST(current_schema() AS regnamespace) AND proname = 'flow_column'"
+        ),
     }
 
 
@@ -44,13 +52,14 @@ def test_the_migrated_database_is_the_metadata(database: Database) -> None:
         context = MigrationContext.configure(connection, opts={"include_name": ours, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     migrated = details(database)
-    assert len(migrated["partitions"]) == 6
+    assert len(migrated["partitions"]) == 10
     schema = f"{database.schema}_metadata"
     database.run(f"CREATE SCHEMA {schema}")
     made = Database(database.url, schema)
     try:
         metadata.create_all(made.engine)
-        made.run(SAMPLES_VIEW)
+        for statement in (SAMPLES_VIEW, FLOW_COLUMN_FUNCTION, FLOWS_VIEW, *map(rollup_view, LEVELS)):
+            made.run(statement.replace(":", "\\:").replace("\\:\\:", "::"))
         assert details(made) == migrated
     finally:
         made.engine.dispose()
@@ -67,17 +76,28 @@ def test_blocks_are_compressed_where_they_stand(database: Database) -> None:
     assert set(stored) == {("m", "l" if "lz4" in methods else "")}
 
 
+def test_columns_of_flows_are_compressed(database: Database) -> None:
+    methods = database.value("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+    stored = database.rows(
+        "SELECT attrelid::regclass::text, attcompression::text, count(*) FROM pg_attribute "
+        "WHERE attrelid::regclass::text ~ '^flow_.*blocks[_1-9mh]*$' AND attnum > 0 AND attndims > 0 GROUP BY 1, 2"
+    )
+    lz4 = "l" if "lz4" in methods else ""
+    levels = {f"flow_rollup_blocks_{level}": (lz4, 12) for level in LEVELS}
+    assert {table: (method, number) for table, method, number in stored} == {"flow_blocks": (lz4, 45)} | levels
+
+
 def test_upgrading_is_safe_to_repeat_and_to_do_at_once(session_server: Callable[[str], Server]) -> None:
     url, schema = session_server("postgresql-18").url, "test_upgrade_at_once"
     engine = make_engine(url)
     with engine.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
     try:
-        assert status(url, schema=schema) == (None, "0003")
+        assert status(url, schema=schema) == (None, "0004")
         with ThreadPoolExecutor(3) as pool:
             done = list(pool.map(lambda _: upgrade(url, schema=schema), range(3)))
-        assert sorted(done, key=str) == [("0003", "0003"), ("0003", "0003"), (None, "0003")]
-        assert status(url, schema=schema) == ("0003", "0003")
+        assert sorted(done, key=str) == [("0004", "0004"), ("0004", "0004"), (None, "0004")]
+        assert status(url, schema=schema) == ("0004", "0004")
     finally:
         with engine.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))

@@ -12,9 +12,9 @@ from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.settings import Traps
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
+from nms_workers.transport.datagrams import DatagramSocket
 from nms_workers.traps.keeping import Keeper
-from nms_workers.traps.receiver import Receiver
-from nms_workers.traps.sockets import LARGEST, TrapSocket
+from nms_workers.traps.receiver import LARGEST, Receiver
 from nms_workers.traps.sources import Sources
 from tests.conftest import StartServer
 from tests.fleet.stores import wait_until
@@ -127,7 +127,7 @@ def test_a_datagram_that_is_too_large_is_counted(receive: Receive) -> None:
 
 
 def test_what_the_kernel_drops_is_counted_as_it_counts_itself() -> None:
-    small = TrapSocket("127.0.0.1", 0, 2304)
+    small = DatagramSocket("127.0.0.1:0", 2304, of="traps", largest=LARGEST)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
             for _ in range(200):
@@ -147,11 +147,11 @@ def test_what_the_kernel_drops_is_counted_as_it_counts_itself() -> None:
 
 
 def test_a_port_in_use_is_said_and_two_may_share_it() -> None:
-    first = TrapSocket("127.0.0.1", 0, 4096, share=True)
-    second = TrapSocket("127.0.0.1", first.port, 4096, share=True)
+    first = DatagramSocket("127.0.0.1:0", 4096, of="traps", largest=LARGEST, share=True)
+    second = DatagramSocket(f"127.0.0.1:{first.port}", 4096, of="traps", largest=LARGEST, share=True)
     try:
         with pytest.raises(ConfigError, match=rf"127\.0\.0\.1 port {first.port}: Address already in use .*share"):
-            TrapSocket("127.0.0.1", first.port, 4096)
+            DatagramSocket(f"127.0.0.1:{first.port}", 4096, of="traps", largest=LARGEST)
     finally:
         first.close()
         second.close()

@@ -1,8 +1,11 @@
 """One flow record, as every decoder gives it: a numpy structured dtype, named as IPFIX names its information elements.
 
 Addresses are 16 bytes as two big-endian halves, IPv4 in its IPv4-mapped form (RFC 4291 section 2.5.5.2), so that one
-column holds both. MAC addresses are 48 bits in a `u8`. A field that the exporter did not send is 0; `next_hop` and the
-post-NAT addresses are then `::`. Times are microseconds since 1970, UTC.
+column holds both. MAC addresses are 48 bits in a `u8`. A field that the exporter did not send is 0; a next hop and a
+post-NAT address that was not sent, or was sent as 0.0.0.0, is `::`. Times are microseconds since 1970, UTC.
+
+What sFlow samples is a packet: its octets are the length of the frame, those of NetFlow and IPFIX begin with the IP
+header.
 
 Sources: RFC 7011, RFC 7012 and the IANA registry of IPFIX information elements; sFlow version 5.
 """
@@ -33,7 +36,7 @@ FLOW = np.dtype(
         ("packets_scaled", "u8"),
         ("source_mac", "u8"),
         ("destination_mac", "u8"),
-        ("sampling_interval", "u4"),  # one packet in so many; 1: every packet
+        ("sampling_interval", "u4"),  # one packet in so many; 1: every packet; 0: not known, and nothing is scaled
         ("ingress_interface", "u4"),  # ifIndex of the exporter
         ("egress_interface", "u4"),
         ("ingress_vrf", "u4"),

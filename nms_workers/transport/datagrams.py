@@ -1,21 +1,23 @@
-"""The sockets of the receiver: many datagrams in one system call, and the kernel's own count of those it dropped.
+"""UDP sockets of our receivers: many datagrams in one system call, and the kernel's own count of those it dropped.
 
 `recvmmsg(2)` is called without letting go of the interpreter: to let go for each datagram would mean to wait, each
 time, until another thread of the process has had its turn.
 """
 
 import ctypes
+import logging
 import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nms_workers.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 BATCH = 64
-LARGEST = 8192  # bytes of a datagram; RFC 3417 section 3.2.3 asks for 484 and recommends 1472
 _SO_RCVBUFFORCE, _SO_MEMINFO, _MEMINFO = 33, 55, struct.Struct("9I")  # linux/sock_diag.h: the last one is the drops
 _MSG_DONTWAIT, _MSG_TRUNC = 0x40, 0x20
 
@@ -28,7 +30,12 @@ class Datagram(NamedTuple):
     data: bytes
     address: Address
     name: bytes
-    socket: "TrapSocket"
+    socket: "DatagramSocket"
+
+    @property
+    def port(self) -> int:
+        """The sender's."""
+        return int.from_bytes(self.name[2:4])
 
     def answer(self, data: bytes) -> bool:
         """Send something back. Whether the kernel took it."""
@@ -55,24 +62,28 @@ class _Message(ctypes.Structure):
     _fields_ = (("header", _Header), ("length", ctypes.c_uint))
 
 
-class TrapSocket:
+class DatagramSocket:
     """A bound UDP socket.
 
     Args:
-        host, port: of the address to listen at; port 0: a free one.
+        address: where to listen: `0.0.0.0:1162`, `[::]:1162`; port 0: a free one.
         receive_buffer: bytes asked of the kernel for datagrams that wait.
+        of: what is received, for people: `traps`. It is also the section of the settings.
+        largest: bytes of a datagram; a larger one is counted and left out.
         share: let a second process listen at the same address (SO_REUSEPORT).
 
     Raises:
         ConfigError: the address cannot be listened at; the hint says what to do.
     """
 
-    def __init__(self, host: str, port: int, receive_buffer: int, *, share: bool = False) -> None:
+    def __init__(self, address: str, receive_buffer: int, *, of: str, largest: int, share: bool = False) -> None:
         if sys.platform != "linux":
-            raise ConfigError("the trap receiver needs Linux", hint="it uses recvmmsg(2) and SO_MEMINFO")
-        self.truncated = 0  # datagrams that were larger than `LARGEST`
+            raise ConfigError(f"a receiver of {of} needs Linux", hint="it uses recvmmsg(2) and SO_MEMINFO")
+        self.truncated = 0  # datagrams that were larger than `largest`
+        self._largest = largest
         self._drops_before = 0
-        self._socket = _bound(host, port, share=share)
+        host, _, port = address.rpartition(":")
+        self._socket = _bound(host.strip("[]"), int(port), of, share=share)
         self._ask_for_buffer(receive_buffer)
         self.receive_buffer: int = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         bound = self._socket.getsockname()
@@ -89,7 +100,7 @@ class TrapSocket:
         self._socket.close()
 
     def receive(self) -> list[Datagram]:
-        """The datagrams that wait, at most `BATCH`; one that is larger than `LARGEST` is counted and left out."""
+        """The datagrams that wait, at most `BATCH`; one that is larger than `largest` is counted and left out."""
         received = self._recvmmsg(self.fileno(), self._messages, BATCH, _MSG_DONTWAIT, None)
         return list(self._taken(received))
 
@@ -123,13 +134,13 @@ class TrapSocket:
     def _make_room(self) -> None:
         """The buffers and the structures that `recvmmsg` fills. They must live as long as the socket."""
         self._recvmmsg = ctypes.PyDLL(None).recvmmsg
-        self._bodies = ctypes.create_string_buffer(BATCH * LARGEST)
+        self._bodies = ctypes.create_string_buffer(BATCH * self._largest)
         self._names = ctypes.create_string_buffer(BATCH * _NAME_ROOM)
         self._vectors = (_Vector * BATCH)()
         self._messages = (_Message * BATCH)()
         for number, (vector, message) in enumerate(zip(self._vectors, self._messages, strict=True)):
-            vector.base = ctypes.addressof(self._bodies) + number * LARGEST
-            vector.length = LARGEST
+            vector.base = ctypes.addressof(self._bodies) + number * self._largest
+            vector.length = self._largest
             message.header.name = ctypes.addressof(self._names) + number * _NAME_ROOM
             message.header.name_length = _NAME_ROOM
             message.header.vectors = ctypes.pointer(vector)
@@ -145,7 +156,7 @@ class TrapSocket:
             if _NUMBER(self._told, header + _FLAGS_AT)[0] & _MSG_TRUNC:
                 self.truncated += 1
                 continue
-            at, name_at = number * LARGEST, number * _NAME_ROOM
+            at, name_at = number * self._largest, number * _NAME_ROOM
             name = bytes(self._name_view[name_at : name_at + _NAME_ROOM])
             yield Datagram(bytes(self._body_view[at : at + length]), _address(name), name, self)
 
@@ -173,7 +184,7 @@ def _for_python(name: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
     return socket.inet_ntop(socket.AF_INET6, name[8:24]), port, 0, scope
 
 
-def _bound(host: str, port: int, *, share: bool) -> socket.socket:
+def _bound(host: str, port: int, of: str, *, share: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -182,10 +193,36 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
         made.bind((host, port))
     except OSError as exc:
         made.close()
-        hint = "is another receiver running? traps.share = true lets two of ours listen at once"
+        hint = f"is another receiver running? {of}.share = true lets two of ours listen at once"
         if isinstance(exc, PermissionError):
-            hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE; listen at 1162 and redirect 162 to it"
+            hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE: listen above, and redirect this one to there"
         raise ConfigError(
-            f"traps cannot be received at {host} port {port}: {os.strerror(exc.errno or 0)}", hint=hint
+            f"{of} cannot be received at {host} port {port}: {os.strerror(exc.errno or 0)}", hint=hint
         ) from None
+    return made
+
+
+def listen(
+    addresses: Sequence[str], receive_buffer: int, *, of: str, largest: int, share: bool = False
+) -> list[DatagramSocket]:
+    """A socket at each of these addresses; all, or none and an error. The arguments are those of `DatagramSocket`.
+
+    Raises:
+        ConfigError: one cannot be listened at.
+    """
+    made: list[DatagramSocket] = []
+    try:
+        for address in addresses:
+            one = DatagramSocket(address, receive_buffer, of=of, largest=largest, share=share)
+            made.append(one)
+            log.info("%s are received at %s, with room for %d bytes", of, one.address, one.receive_buffer)
+            if one.receive_buffer < receive_buffer:
+                log.warning(
+                    "the kernel gives %d of %d bytes for %s that wait at %s: raise net.core.rmem_max by sysctl",
+                    one.receive_buffer, receive_buffer, of, one.address,
+                )  # fmt: skip
+    except ConfigError:
+        for one in made:
+            one.close()
+        raise
     return made

@@ -1,0 +1,1 @@
+"""Flow exports: received, decoded, enriched, looked at, kept."""
