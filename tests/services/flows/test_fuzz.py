@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from nms_workers.services.flows.decoded import Decoded, Reason
 from nms_workers.services.flows.record import FLOW
 from nms_workers.services.flows.templates import Templates
+from tests.services.flows.evil import EVIL
 from tests.services.flows.exporters import CORPUS, unpack
-from tests.services.flows.support import NOW, read
+from tests.services.flows.support import NOW, patient, read
 
 FILES = sorted(CORPUS.glob("*.bin"))
 REAL = [path for path in FILES if not path.name.startswith("evil-")]
@@ -53,6 +54,11 @@ def test_the_corpus_is_there() -> None:
     assert sum(path.stat().st_size for path in FILES) < 1 << 20
 
 
+def test_the_evil_part_of_it_is_what_its_writer_writes() -> None:
+    files = {path.stem.removeprefix("evil-"): unpack(path.read_bytes()) for path in FILES if "evil-" in path.name}
+    assert files == EVIL
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_corpus_is_read_in_bounded_time_and_memory(path: Path) -> None:
     datagrams, templates = unpack(path.read_bytes()), Templates()
@@ -84,7 +90,7 @@ def test_what_real_exporters_sent_is_cut_off_anywhere(path: Path) -> None:
         assert all(one.problems for one in told[:3]), "a datagram without its header is a problem"
 
 
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 @given(st.lists(st.binary(max_size=300), max_size=4))
 def test_any_bytes(datagrams: list[bytes]) -> None:
     templates = Templates()
@@ -94,14 +100,14 @@ def test_any_bytes(datagrams: list[bytes]) -> None:
 HEADS = [b"\0\5", b"\0\7", b"\0\x09", b"\0\x0a", b"\0\0\0\5\0\0\0\1", b"\0\0\0\5\0\0\0\2"]
 
 
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(HEADS), st.binary(max_size=400)), min_size=1, max_size=4))
 def test_any_bytes_behind_a_version(parts: list[tuple[bytes, bytes]]) -> None:
     templates = Templates()
     sound(read([head + body for head, body in parts], templates), len(parts), templates)
 
 
-@settings(max_examples=200)
+@settings(patient, max_examples=200)
 @given(st.sampled_from(SEEDS), st.data())
 def test_what_real_exporters_sent_is_damaged(seed: bytes, data: st.DataObject) -> None:
     """Bytes changed, left out and put in; the templates of the right ones stay known."""

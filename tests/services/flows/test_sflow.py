@@ -22,7 +22,7 @@ from tests.services.flows.encode import (
 )
 from tests.services.flows.exporters import export
 from tests.services.flows.oracle import same_as_nfdump
-from tests.services.flows.support import EXPORTER, NOW, address, read, values
+from tests.services.flows.support import EXPORTER, NOW, address, patient, read, values
 
 FRAME = packets.frame(0x0800, packets.ipv4("10.0.0.1", "10.0.0.2", 6, packets.tcp(1000, 443, 0x12)))
 PORT = st.integers(0, 65_535)
@@ -75,6 +75,7 @@ def _network(draw: st.DrawFn, protocol: int, body: bytes, expected: dict[str, An
     return 0x86DD, packets.ipv6(source, destination, protocol, body, tos=tos, ttl=ttl, label=label)
 
 
+@patient
 @given(st.lists(sampled(), min_size=1, max_size=8), st.booleans())
 def test_headers_are_read_as_written(some: list[tuple[bytes, dict[str, Any]]], expanded: bool) -> None:
     sample = expanded_sample if expanded else flow_sample
