@@ -84,7 +84,8 @@ class Engine(docker.APIClient):
             body: sent as JSON unless None.
         """
         url = f"{self.base_url}/v{self.api_version}{path}"
-        answer = self.request(method, url, params=params, json=body, stream=True)
+        plain = {"Accept-Encoding": "identity"}  # what comes piece by piece is read as it comes
+        answer = self.request(method, url, params=params, json=body, headers=plain, stream=True)
         try:
             yield answer.raw
         except (OSError, HTTPError) as exc:
