@@ -28,8 +28,6 @@ class Summary(msgspec.Struct, frozen=True, rename="pascal"):
     created: int
     names: tuple[str, ...] | None = ()
     labels: Mapping[str, str] | None = None
-    size_rw: int | None = None
-    size_root_fs: int | None = None
 
     @property
     def name(self) -> str:

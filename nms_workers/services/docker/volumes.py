@@ -29,6 +29,7 @@ _HELPER = "nms-volume-"  # and the name of the volume
 _HELD = "nms.held"
 _PLACE = "/volume"
 _PIECE = 1 << 20
+_CLEARED = 3000  # seconds that removing what is in a volume may take, within the deadline of the job
 _GRACE = 10  # seconds a container has to end
 
 
@@ -117,7 +118,8 @@ def _unpack(client: DockerClient, backups: Backups, path: Path, helper: str) -> 
     with archive.opened(backups, path) as tar, client.engine() as api:
         url = f"{api.base_url}/v{api.api_version}/containers/{helper}/archive"
         pieces = iter(lambda: tar.read(_PIECE), b"")
-        api.put(url, params={"path": "/"}, data=pieces, headers={"Content-Type": "application/x-tar"})
+        kind = {"Content-Type": "application/x-tar"}
+        api.put(url, params={"path": "/"}, data=pieces, headers=kind, timeout=_CLEARED)
 
 
 def _clear(client: DockerClient, backups: Backups, volume: str) -> None:
@@ -133,7 +135,7 @@ def _clear(client: DockerClient, backups: Backups, volume: str) -> None:
         )
         try:
             api.start(made["Id"])
-            code = api.wait(made["Id"]).get("StatusCode")
+            code = api.wait(made["Id"], timeout=_CLEARED).get("StatusCode")
             said = " ".join(one.text for one in client.get_service_logs(made["Id"], 3))
         except Refused as exc:
             exc.hint = exc.hint or _FIND
