@@ -22,6 +22,7 @@ from nms_workers.services.docker.connection import Engine, Transport
 from nms_workers.services.docker.failures import NotThere, no_engine
 from nms_workers.services.docker.happenings import Cursor
 from nms_workers.services.docker.target import DockerTarget
+from nms_workers.services.docker.together import read_each
 
 T = TypeVar("T")
 
@@ -185,13 +186,18 @@ class DockerClient:
 
     def discover_services(self) -> list[model.FoundService]:
         """The running containers that carry the label `nms.service=true`, and what they say they offer."""
-        found = [self.get_container(one.id) for one in self.get_containers(all=False, label=f"{model.LABEL}=true")]
-        return [labels.service_of(one) for one in found]
+        found = self.get_containers(all=False, label=f"{model.LABEL}=true")
+        return [labels.service_of(one) for one in self._each(found)]
 
     def health_check_all(self, *, every: bool = False) -> list[model.ServiceHealth]:
         """How the labelled containers are; with `every` all containers."""
         label = "" if every else f"{model.LABEL}=true"
-        return [_health(self.get_container(one.id)) for one in self.get_containers(label=label)]
+        return [_health(one) for one in self._each(self.get_containers(label=label))]
+
+    def _each(self, found: list[model.Summary]) -> Iterator[model.Container]:
+        settings = self.target
+        read = read_each(found, self.get_container, at_once=settings.connections, limit=settings.timeout)
+        return (container for _, container in read)
 
     def _connect(self) -> tuple[Transport, Engine, model.Version]:
         with self._lock:
