@@ -63,7 +63,7 @@ def restore_image(client: DockerClient, name: str, before: Mapping[str, Any], *,
     return _recreate(client, old, wanted, str(before.get("image") or wanted), _HEALTHY, grace)
 
 
-def _recreate(  # noqa: PLR0913 - what the two actions have in common
+def _recreate(  # noqa: PLR0913, PLR0917 - what the two actions have in common
     client: DockerClient, old: Container, image: str, named: str, healthy: float, grace: int
 ) -> Change:
     raw = client.inspect(old.id)
