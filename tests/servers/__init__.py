@@ -14,6 +14,7 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
+from tests.servers.registry import RegistryServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
 from tests.servers.sources import GNS3, HAPROXY, POSTGRES, PROMETHEUS, REDIS, SERVERS, SURICATA, create, program
 from tests.servers.sshd import SshdServer
@@ -39,6 +40,7 @@ __all__ = [
     "PrometheusServer",
     "RabbitServer",
     "RedisServer",
+    "RegistryServer",
     "Server",
     "ServerFailed",
     "ServerMissing",

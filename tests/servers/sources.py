@@ -21,6 +21,7 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
+from tests.servers.registry import RegistryServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
 from tests.servers.snmpd import SnmpdServer
 from tests.servers.snmpsim import SnmpsimServer
@@ -74,6 +75,7 @@ SERVERS: dict[str, Source] = {
     ),
     "docker": Source(DockerServer, "/usr/sbin/dockerd", install="apt-get install docker.io busybox-static"),
     "podman": Source(PodmanServer, "/usr/bin/podman", install="apt-get install podman runc conmon busybox-static"),
+    "registry": Source(RegistryServer, "/usr/bin/docker-registry", install="apt-get install docker-registry"),
     "sshd": Source(SshdServer, "/usr/sbin/sshd", install="apt-get install openssh-server openssh-client"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),

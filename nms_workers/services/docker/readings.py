@@ -198,6 +198,8 @@ def of_disk(usage: Mapping[str, Any], bound: int) -> Iterator[Record]:
         tags = one.get("RepoTags") or ()
         labels = {"image": str(tags[0]) if tags and "<none>" not in tags[0] else str(one["Id"])[:19]}
         yield Sample("docker_image_size_bytes", one.get("Size") or 0, labels)
+        if one.get("SharedSize", -1) >= 0:
+            yield Sample("docker_image_shared_size_bytes", one["SharedSize"], labels)
         yield Sample("docker_image_containers", max(0, one.get("Containers") or 0), labels)
     for one in (usage.get("Volumes") or ())[:bound]:
         labels, known = {"volume": str(one["Name"])}, one.get("UsageData") or {}

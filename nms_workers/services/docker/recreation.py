@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from docker.auth import resolve_repository_name
 
 from nms_workers.errors import NmsError, Refused
 from nms_workers.service import Change, about_to_change
@@ -174,10 +175,9 @@ class _Progress(msgspec.Struct):
 
 def _pull(client: DockerClient, image: str) -> None:
     repository, tag = _split(image)
-    host = repository.partition("/")[0]
-    login = client.target.registries.get(host)
-    auth = {"username": login.username, "password": login.password.reveal()} if login else None
     with client.engine() as api:
+        login = client.target.registries.get(resolve_repository_name(repository)[0])
+        auth = {"username": login.username, "password": login.password.reveal()} if login else None
         told = api.pull(repository, tag=tag, auth_config=auth)
     for line in str(told)[-_PULLED:].splitlines():
         try:

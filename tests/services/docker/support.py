@@ -39,7 +39,7 @@ def make(
 def image(api: docker.APIClient, tag: str, *changes: str) -> str:
     """An image like busybox with these lines of a Dockerfile; its id."""
     made = api.create_container(IMAGE)
-    repository, _, name = tag.partition(":")
+    repository, _, name = tag.rpartition(":")
     found = api.commit(made["Id"], repository=repository, tag=name, changes=list(changes))
     api.remove_container(made["Id"])
     return str(found["Id"])

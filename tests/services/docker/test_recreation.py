@@ -8,6 +8,9 @@ import pytest
 from nms_workers.errors import Refused
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.recreation import PREVIOUS
+from tests.conftest import StartServer
+from tests.servers import DockerServer, RegistryServer
+from tests.services.docker.conftest import Connect
 from tests.services.docker.support import FOREVER, act, image, inside, make
 
 RUN = 'CMD ["sh", "-c", "trap exit TERM; while :; do sleep 1 & wait; done"]'
@@ -118,3 +121,31 @@ def test_an_image_that_cannot_be_pulled(client: DockerClient, plain: docker.APIC
     with pytest.raises(Refused, match=r"127\.0\.0\.1:1|connection refused"):
         act(client, "pull_and_recreate", container="app", image="127.0.0.1:1/app:2")
     assert plain.inspect_container("app")["Id"] == old
+
+
+def test_a_newer_image_comes_from_its_registry(
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, registry = start_server("docker", tcp=True), start_server("registry")
+    assert isinstance(server, DockerServer)
+    assert isinstance(registry, RegistryServer)
+    monkeypatch.setenv("TEST_REGISTRY", registry.password)
+    login = {registry.address: {"username": registry.user, "password": "env:TEST_REGISTRY"}}
+    name = f"{registry.address}/app"
+    with server.plain() as api:
+        first = image(api, f"{name}:1", RUN, "ENV VERSION=1")
+        make(api, "app", image=f"{name}:1", command=None, host={"network_mode": "none"})
+        newer = image(api, f"{name}:1", RUN, "ENV VERSION=2")
+        told = api.push(name, tag="1", auth_config={"username": registry.user, "password": registry.password})
+        assert '"error"' not in told
+        api.tag(first, name, tag="1", force=True)  # the newer one is at the registry only
+        api.remove_image(newer)
+
+        with pytest.raises(Refused, match="no basic auth credentials"):
+            act(connect(url=server.url), "pull_and_recreate", container="app", grace=1)
+        client = connect(url=server.url, registries=login)
+        change = act(client, "pull_and_recreate", container="app", grace=1)
+        assert (change.before["image_id"], change.after["image_id"]) == (first, newer)
+        assert "VERSION=2" in api.inspect_container("app")["Config"]["Env"]
+        assert not act(client, "pull_and_recreate", container="app", grace=1).changed
+    assert registry.password not in f"{client.target!r} {client.target.model_dump_json()}"
