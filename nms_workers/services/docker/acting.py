@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from nms_workers.errors import Refused
 from nms_workers.services.docker.client import DockerClient
+from nms_workers.services.docker.connection import Engine
 from nms_workers.services.docker.model import LABEL, Container
 from nms_workers.transport.deadline import deadline, remaining, time_left
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 FLEET = "nms.fleet"  # the label of containers of the fleet itself
 SETTLE = 1.0  # seconds a container has to run to count as started
 
+_FREEZES = 5  # attempts
 _PAUSE = 0.1  # seconds between two looks
 _ID = re.compile(r"[0-9a-f]{12}")
 
@@ -57,6 +59,19 @@ def time_kept(seconds: float) -> Iterator[None]:
     """Inside, so much of the time of the job is left over: for putting back what was begun."""
     with deadline(time_left() - seconds):
         yield
+
+
+def freeze(api: Engine, container: str) -> None:
+    """Pause a container, in several attempts: a busy one can get away from the freezer of control groups version 1."""
+    for left in range(_FREEZES - 1, -1, -1):
+        try:
+            api.pause(container)
+        except Refused as exc:
+            if not left or "unable to freeze" not in exc.message:
+                raise
+            time.sleep(remaining(_PAUSE))
+        else:
+            return
 
 
 def wait(look: Callable[[], T | None], seconds: float, otherwise: str) -> T:

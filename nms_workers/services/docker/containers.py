@@ -5,7 +5,7 @@ from typing import Any
 
 from nms_workers.errors import Refused
 from nms_workers.service import Change, about_to_change
-from nms_workers.services.docker.acting import await_up, find, wait
+from nms_workers.services.docker.acting import await_up, find, freeze, wait
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.model import Container
 
@@ -68,7 +68,7 @@ def pause(client: DockerClient, name: str, *, own: bool) -> Change:
         raise Refused(f"{before.name} does not run, so it cannot be paused", hint="start it first")
     about_to_change(about(before))
     with client.engine() as api:
-        api.pause(before.id)
+        freeze(api, before.id)
     after = wait(lambda: _in_state(client, before, paused=True), _SECONDS, f"{before.name} is not paused")
     return Change(True, f"{before.name} paused", about(before), about(after))
 

@@ -62,7 +62,7 @@ class DockerTarget(TargetSettings):
             user's own.
         timeout: seconds to connect, and between two bytes of an answer.
         stats_timeout: seconds that the measurements of one container may take.
-        connections: containers that are read at once. Version 20.10 takes a second to measure each, and does nothing in it.
+        connections: containers that are read at once. Version 20.10 takes a second to measure each, and idles in it.
         max_containers: what one poll reads; those over it are counted and told.
         max_events: events of one poll; what is over it comes with the next.
         max_body: bytes of one answer.

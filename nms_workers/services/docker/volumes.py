@@ -15,7 +15,7 @@ from typing import Any, Literal
 from nms_workers.errors import ConfigError, Refused, TargetError
 from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker import archive
-from nms_workers.services.docker.acting import find, labelled, time_kept
+from nms_workers.services.docker.acting import find, freeze, labelled, time_kept
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.connection import Engine
 from nms_workers.services.docker.failures import NotThere
@@ -169,7 +169,7 @@ def _held(client: DockerClient, backups: Backups, volume: str, hold: Hold, *, ow
         try:
             with time_kept(_WAY_BACK):
                 for one in using:
-                    api.pause(one) if hold == "pause" else api.stop(one, timeout=_GRACE)
+                    freeze(api, one) if hold == "pause" else api.stop(one, timeout=_GRACE)
                 yield str(made["Id"])
         finally:
             _let_go(api, name)

@@ -115,7 +115,7 @@ def test_what_is_in_the_way_is_replaced_and_kept(backing: Backing, plain: docker
 
 def test_a_backup_is_of_one_moment(backing: Backing, plain: docker.APIClient, tmp_path: Path) -> None:
     """Two files that are always written together are alike in a backup made while they are written."""
-    write = "i=0; while :; do i=$((i+1)); echo $i > /data/a; echo $i > /data/b; done"
+    write = "i=0; while :; do i=$((i+1)); echo $i > /data/a; echo $i > /data/b; usleep 2000; done"
     make(plain, "app", command=["sh", "-c", write], host={"binds": ["data:/data"]})
     make(plain, "big", host={"binds": ["data:/data"]})
     inside(plain, "big", "sh", "-c", "head -c 5000000 /dev/zero > /data/aa")  # packed between the two
