@@ -149,8 +149,14 @@ def _traps(settings: Settings) -> list[str]:
     return ["traps"] if settings.traps.listen else []
 
 
+def _discovery(settings: Settings) -> list[str]:
+    """Who follows the engines whose containers become targets, if the settings have such."""
+    return ["discovery"] if settings.discovery.docker is not None else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
     command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
+    command = ["discover", "docker", "--watch"] if name == "discovery" else command
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -207,7 +213,8 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
     supervisor.start(
-        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *_traps(settings), "beat", "flower")
+        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *_traps(settings), "beat", "flower"),
+        *_fleet(settings, *_discovery(settings)),
     )
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")

@@ -4,8 +4,8 @@
 target; default: the container's own name. `nms.service.port`: in the container; default: the usual one of the kind.
 `nms.service.scheme`, `nms.service.path`: `https` and `/stats`, where it is spoken to over HTTP.
 
-`nms.target.KEY`, or `nms.service.target.KEY`: a setting of its service; secrets by reference. Dots lead into tables, and
-a value that begins with [ or { is JSON.
+`nms.target.KEY`, or `nms.service.target.KEY`: a setting of its service; secrets by reference. Dots lead into tables,
+and a value that begins with [ or { is JSON.
 
 `nms.health.CHECK`: `poll`, `tcp`, `http`, `docker`, as in the settings. `nms.restart`: "true" where it may be restarted
 when it is not healthy. `nms.depends_on`: names of targets that must be healthy before it is, by commas.
