@@ -6,6 +6,7 @@ client.close()
 """
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,10 +16,11 @@ import requests
 from docker.errors import DockerException
 
 from nms_workers.errors import ParseError, Refused, Unreachable
-from nms_workers.records import Sample
+from nms_workers.records import Event, Sample
 from nms_workers.services.docker import labels, logs, model, readings
 from nms_workers.services.docker.connection import Engine, Transport
 from nms_workers.services.docker.failures import no_engine
+from nms_workers.services.docker.happenings import Cursor
 from nms_workers.services.docker.target import DockerTarget
 
 T = TypeVar("T")
@@ -39,8 +41,7 @@ class DockerClient:
         self.target = target
         self._lock = threading.Lock()
         self._connected: tuple[Transport, Engine, model.Version] | None = None
-        self._cursor = 0  # of events: nanoseconds of the newest that was read
-        self._states: dict[str, str] = {}
+        self._cursor = Cursor()
 
     def close(self) -> None:
         """Let go of connections; the next use opens new ones."""
@@ -88,6 +89,27 @@ class DockerClient:
         with self.engine() as api:
             found = api.containers(all=all, size=size, filters={"label": [label]} if label else None)
         return sorted(_as(found, list[model.Summary], "containers"), key=lambda one: one.name)
+
+    def get_networks(self) -> list[dict[str, Any]]:
+        """Networks. https://docs.docker.com/reference/api/engine/#tag/Network/operation/NetworkList"""
+        with self.engine() as api:
+            return _as(api.networks(), list[dict[str, Any]], "networks")
+
+    def get_volumes(self) -> list[dict[str, Any]]:
+        """Volumes. https://docs.docker.com/reference/api/engine/#tag/Volume/operation/VolumeList"""
+        with self.engine() as api:
+            return _as(api.volumes(), _Volumes, "volumes").volumes or []
+
+    def get_images(self) -> list[dict[str, Any]]:
+        """Images. https://docs.docker.com/reference/api/engine/#tag/Image/operation/ImageList"""
+        with self.engine() as api:
+            return _as(api.images(), list[dict[str, Any]], "images")
+
+    def get_swarm(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Services of the swarm and their tasks; a `Refused` where the engine is no manager of one."""
+        with self.engine() as api:
+            services = _as(api.services(), list[dict[str, Any]], "services")
+            return services, _as(api.tasks(), list[dict[str, Any]], "tasks")
 
     def get_container(self, container: str) -> model.Container:
         """All that we know of one container."""
@@ -152,6 +174,15 @@ class DockerClient:
                     raise ParseError(f"an event of {self.target.url} has more than {_MAX_EVENT} bytes")
                 yield from (_event(one, self.target.url) for one in whole if one.strip())
 
+    def now(self) -> int:
+        """The engine's clock, in nanoseconds of the epoch."""
+        at = logs.nanoseconds(str(self.get_docker_info().get("SystemTime", "")))
+        return at or time.time_ns()
+
+    def new_events(self) -> Iterator[Event]:
+        """What happened since the last time this was asked, as events of ours; a gap is one too."""
+        return self._cursor.read(self, self.target.max_events)
+
     def discover_services(self) -> list[model.FoundService]:
         """The running containers that carry the label `nms.service=true`, and what they say they offer."""
         found = [self.get_container(one.id) for one in self.get_containers(all=False, label=f"{model.LABEL}=true")]
@@ -174,6 +205,10 @@ class DockerClient:
                     raise
                 self._connected = transport, engine, version
             return self._connected
+
+
+class _Volumes(msgspec.Struct, rename="pascal"):
+    volumes: list[dict[str, Any]] | None = None
 
 
 class _Versions(msgspec.Struct, rename="pascal"):
