@@ -1,0 +1,151 @@
+"""Containers of a real engine: found live, followed through a restart of the engine, restarted when ill, and given up."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+import docker
+import pytest
+
+from tests.real.conftest import POSTGRES, REDIS
+from tests.real.fleet import Fleet, Member, until
+from tests.real.ledger import Ledger
+from tests.servers import Server
+from tests.servers.docker import IMAGE, DockerServer
+
+pytestmark = pytest.mark.real("docker", POSTGRES, REDIS)
+
+StartServer = Callable[..., Server]
+SECOND = 1_000_000_000  # the engine's unit of time
+
+_RULES = """
+[discovery.docker]
+approve = ["type:redis"]
+"""
+_HEALTH = """
+[health]
+every = "1s"
+failures = 2
+successes = 1
+[health.repair]
+attempts = 2
+within = "10m"
+backoff = "1s"
+per_minute = 50
+"""
+
+
+@pytest.fixture
+def engine(start_server: StartServer) -> DockerServer:
+    return cast(DockerServer, start_server("docker"))
+
+
+@pytest.fixture
+def api(engine: DockerServer) -> Iterator[docker.APIClient]:
+    with engine.plain() as client:
+        yield client
+
+
+def configure(fleet: Fleet, engine: DockerServer, head: str = "") -> None:
+    target = f'[[targets]]\nservice = "docker"\nname = "local"\nurl = "{engine.url}"\n'
+    fleet.configure(target, head=_RULES + head)
+
+
+def watch(fleet: Fleet) -> Member:
+    from tests.real.fleet import socket
+
+    return fleet.start(
+        "discovery", "discover", "docker", "--watch", heartbeat=f"discovery@{socket.gethostname()}.heartbeat"
+    ).ready()
+
+
+def run(api: docker.APIClient, name: str, labels: Mapping[str, str] | None = None, **options: Any) -> float:
+    """Start a labelled container; returns when it was started (seconds since the epoch)."""
+    own = {"nms.service": "true", "nms.service.type": "redis"} | {f"nms.{k}": v for k, v in (labels or {}).items()}
+    made = api.create_container(
+        IMAGE, ["sleep", "100000"], name=name, labels=own, stop_signal="SIGKILL", **options
+    )
+    api.start(made["Id"])
+    started = api.inspect_container(made["Id"])["State"]["StartedAt"]
+    return datetime.fromisoformat(started[:26] + "+00:00").timestamp()
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    rows = ledger.rows("SELECT service || '/' || name, state FROM targets WHERE source = 'docker'")
+    return {name: state for name, state in rows}
+
+
+def events(ledger: Ledger, kind: str) -> list[tuple[Any, ...]]:
+    """State, severity and message of the events of a kind, the oldest first."""
+    return ledger.rows("SELECT state, severity, message FROM events WHERE kind = %s ORDER BY ts", kind)
+
+
+def test_containers_are_targets_within_two_seconds_and_go_as_they_go(
+    fleet: Fleet, ledger: Ledger, engine: DockerServer, api: docker.APIClient
+) -> None:
+    configure(fleet, engine)
+    fleet.crew("beat")
+    watch(fleet)
+    until(lambda: fleet_targets(fleet) == {"local"}, "the fleet knows its file")
+    started = run(api, "cache", {"target.password": "env:CACHE_PASSWORD"})
+    until(lambda: states(ledger) == {"redis/cache": "active"}, "the container is a target", 2.0)
+    assert time.time() - started < 2.0, "from the container's start on"
+    until(lambda: "cache" in fleet_targets(fleet), "the fleet polls it", 10.0)
+    (settings,) = ledger.rows("SELECT settings FROM targets WHERE name = 'cache'")[0]
+    address = api.inspect_container("cache")["NetworkSettings"]["IPAddress"]
+    assert settings == {"host": address, "port": 6379, "password": "env:CACHE_PASSWORD"}
+
+    run(api, "web", {"service.type": "grafana"})
+    until(lambda: states(ledger).get("grafana/web") == "proposed", "no rule approves of it, so it waits", 2.0)
+    approved = fleet.run("targets", "approve", "web")
+    assert approved.stdout.strip() == "active now: grafana/web", approved.stderr
+
+    run(api, "broken", {"target.password": "in clear"})
+    run(api, "other", {"service.type": "nonsense"})
+    until(lambda: len(events(ledger, "discovery_fault")) == 2, "what cannot be a target is told by name")
+    told = {message.partition(":")[0]: message for _, _, message in events(ledger, "discovery_fault")}
+    assert 'nms.target.password: write "env:NAME" or "file:/path"' in told["broken"]
+    assert "there is no service 'nonsense'" in told["other"]
+    api.remove_container("other", force=True)
+    until(lambda: len(events(ledger, "discovery_fault")) == 3, "it is over")
+    assert events(ledger, "discovery_fault")[-1][0] == "resolved"
+    assert "in clear" not in fleet.logs()
+
+    api.stop("cache")
+    until(lambda: states(ledger)["redis/cache"] == "gone", "it went", 2.0)
+    until(lambda: "cache" not in fleet_targets(fleet), "the fleet polls it no more", 10.0)
+    api.start("cache")
+    until(lambda: states(ledger)["redis/cache"] == "active", "it is back", 2.0)
+    assert [state for name, state in states(ledger).items() if name == "grafana/web"] == ["active"]
+
+
+def test_what_changed_while_the_engine_was_away_is_seen_when_it_is_back(
+    fleet: Fleet, ledger: Ledger, engine: DockerServer, api: docker.APIClient
+) -> None:
+    configure(fleet, engine)
+    member = watch(fleet)
+    run(api, "stays", restart_policy={"Name": "always"} and None)
+    run(api, "goes")
+    until(lambda: states(ledger) == {"redis/stays": "active", "redis/goes": "active"}, "both are targets")
+    engine.kill()
+    until(lambda: "all targets stay" in member.words(), "it is told that the engine is away")
+    assert states(ledger) == {"redis/stays": "active", "redis/goes": "active"}, "nobody knows better"
+    engine.start()
+    with engine.plain() as again:
+        again.start("stays")
+        until(lambda: states(ledger) == {"redis/stays": "active", "redis/goes": "gone"}, "all was looked at again")
+        run(again, "new")
+        until(lambda: states(ledger).get("redis/new") == "active", "and events come again", 5.0)
+    assert member.words().count("all targets stay") == 1
+
+
+def fleet_targets(fleet: Fleet) -> set[str]:
+    """The names of the targets that workers know."""
+    import redis
+
+    from nms_workers.fleet.inventory import Inventory
+
+    with redis.Redis.from_url(fleet.redis) as client:
+        return {target.name for target in Inventory(client).all().values()}
