@@ -26,7 +26,7 @@ from nms_workers.transport.deadline import deadline
 
 log = logging.getLogger(__name__)
 
-POLL = "discovery"  # what the ledger calls it
+POLL = "fleet.discovery"  # what the ledger calls it; no poll of a service has a dot in its name
 FAULT = "discovery_fault"  # the kind of event that lasts as long as a container cannot be a target
 
 # Events after which a container may be another target than before, or none: type and action.

@@ -37,7 +37,7 @@ from nms_workers.transport.deadline import deadline
 
 log = logging.getLogger(__name__)
 
-POLL = "health"  # what the ledger calls it
+POLL = "fleet.health"  # what the ledger calls it; no poll of a service has a dot in its name
 UNHEALTHY, GIVEN_UP = "target_unhealthy", "restart_given_up"  # kinds of events that last
 METRIC = "target_healthy"
 
