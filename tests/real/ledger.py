@@ -37,7 +37,8 @@ class Slot(NamedTuple):
 
 _SLOTS = """
 SELECT t.name, r.poll, (extract(epoch FROM r.due) * 1000)::bigint, r.outcome, r.worker, r.detail, r.samples
-FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE NOT r.manual AND r.poll <> 'fleet.health' ORDER BY t.name, r.poll, r.due
+FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE NOT r.manual AND r.poll <> 'fleet.health'
+ORDER BY t.name, r.poll, r.due
 """
 _RUNS = """
 SELECT t.name, l.poll, b.values FROM sample_blocks b
