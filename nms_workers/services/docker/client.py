@@ -108,8 +108,8 @@ class DockerClient:
     def get_swarm(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Services of the swarm and their tasks; a `Refused` where the engine is no manager of one."""
         with self.engine() as api:
-            services = _as(api.services(), list[dict[str, Any]], "services")
-            return services, _as(api.tasks(), list[dict[str, Any]], "tasks")
+            services = _as(api.services(), list[dict[str, Any]], "services")  # type: ignore[no-untyped-call]
+            return services, _as(api.tasks(), list[dict[str, Any]], "tasks")  # type: ignore[no-untyped-call]
 
     def get_container(self, container: str) -> model.Container:
         """All that we know of one container."""

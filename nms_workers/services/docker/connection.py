@@ -66,6 +66,15 @@ class Engine(docker.APIClient):
             raise meaning(answer, where)
         return answer
 
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON of an answer, None when it has none: what the SDK has no method for, or one that lacks a part.
+
+        Args:
+            path: below the version, with checked names only.
+        """
+        answer = self.request(method, f"{self.base_url}/v{self.api_version}{path}", json=body)
+        return answer.json() if answer.content else None
+
     @contextmanager
     def body_of(self, method: str, path: str, params: Params = None, body: object = None) -> Iterator[BaseHTTPResponse]:
         """The body of an answer as it comes; what the SDK has no bounded way for.

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
-from nms_workers.errors import NmsError, Refused, TargetError
+from nms_workers.errors import Refused, TargetError
 from nms_workers.services.docker.failures import NotThere
 from nms_workers.services.docker.model import Summary
 from nms_workers.transport.deadline import deadline
@@ -40,7 +40,7 @@ def read_each(
         try:
             for container, future in zip(containers, futures, strict=True):
                 got = future.result()
-                if not isinstance(got, NmsError):
+                if not isinstance(got, TargetError):
                     yield container, got
                 elif not isinstance(got, NotThere):
                     failed.append((container, got))

@@ -154,14 +154,14 @@ def test_one_that_restarts_over_and_over_stalls_nothing(client: DockerClient, pl
 
 
 def test_more_containers_than_are_read(connect: Connect, engine: DockerServer, plain: docker.APIClient) -> None:
-    for name in ("a", "b", "c"):
+    for name in ("one", "other", "third"):
         make(plain, name, start=False)
     told: list[Record] = []
     run = Docker.polls()["containers"].run(connect(url=engine.url, max_containers=2))
     with pytest.raises(Refused, match="3 containers are more than max_containers"):
         told.extend(run)
     assert value(told, "docker_containers_left_out") == 1
-    assert {labels[0][1] for labels in values(told, "docker_container_running")} == {"a", "b"}
+    assert {labels[0][1] for labels in values(told, "docker_container_running")} == {"one", "other"}
 
 
 def test_networks_volumes_and_images(client: DockerClient, plain: docker.APIClient) -> None:

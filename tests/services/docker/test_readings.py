@@ -1,6 +1,6 @@
 """Samples from answers that an engine here does not give: control groups version 2, old block I/O and storage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -8,7 +8,6 @@ import pytest
 from nms_workers.services.docker import readings
 from nms_workers.services.docker.model import Version
 from nms_workers.services.docker.service import Docker
-from tests.contract.swagger2 import as_openapi3
 from tests.contract.vendor import description
 from tests.metric_contract import undeclared
 from tests.services.docker.answers import CGROUP1_BLOCK, CGROUP2_STATS, POOL
@@ -57,25 +56,24 @@ def test_the_pool_of_an_old_storage_driver() -> None:
 
 @pytest.mark.parametrize("file", ["docker/v1.44.yaml", "docker/v1.51.yaml"])
 def test_every_number_of_the_vendors_description_is_known(file: str) -> None:
-    schemas = as_openapi3(description(file))["components"]["schemas"]
-    known = {field.replace("\\.", ".") for field in readings.INFO.rows}
-    told = [name for name, one in schemas["SystemInfo"]["properties"].items() if one.get("type") in NUMBERS]
-    assert sorted(set(told) - known) == []
-    example = _find(schemas, "stats", "anon")
-    assert example
-    assert [name for name in example if f"memory_stats.stats.{name}" not in readings.STATS.rows] == []
+    told = description(file)["definitions"]
+    numbers = {name: one for name, one in told["SystemInfo"]["properties"].items() if one.get("type") in NUMBERS}
+    assert numbers
+    assert sorted(set(numbers) - readings.INFO.rows.keys()) == []
+    examples = [one for one in _all(told, "stats") if "anon" in one] + [
+        one for one in _all(description(file)["paths"]["/containers/{id}/stats"], "stats") if "total_rss" in one
+    ]
+    assert examples
+    for example in examples:
+        assert [name for name in example if f"memory_stats.stats.{name}" not in readings.STATS.rows] == []
 
 
 NUMBERS = {"integer", "number", "boolean"}
 
 
-def _find(node: Any, name: str, holds: str) -> Mapping[str, Any]:
-    """The example of a property of this name that holds this key."""
-    if isinstance(node, Mapping):
-        found = node.get(name)
-        if isinstance(found, Mapping) and holds in (found.get("example") or {}):
-            return dict(found["example"])
-        return next(filter(None, (_find(one, name, holds) for one in node.values())), {})
-    if isinstance(node, list):
-        return next(filter(None, (_find(one, name, holds) for one in node)), {})
-    return {}
+def _all(node: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """What stands under this name anywhere, or its example."""
+    for key, below in node.items() if isinstance(node, Mapping) else enumerate(node if isinstance(node, list) else ()):
+        if key == name and isinstance(below, Mapping):
+            yield below.get("example") or below
+        yield from _all(below, name)
