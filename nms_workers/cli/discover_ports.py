@@ -58,7 +58,8 @@ def discover_ports(
     addresses = _addresses(settings, hosts, [network(text) for text in even or ()], limit)
     with Progress(len(addresses) * len(ports), "ports") as progress:
         seen = sweep(addresses, ports, rate=rate, timeout=timeout, progress=progress.show)
-    rows, proposals = [], dict[str, list[Proposal]]()
+    rows: list[dict[str, Any]] = []
+    proposals: dict[str, list[Proposal]] = {}
     for one in seen:
         proposal = one.proposal(more.get(one.kind, {})) if one.kind else None
         lacks = needs(proposal, one.kind) if proposal else ""

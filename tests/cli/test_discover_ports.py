@@ -24,7 +24,7 @@ __all__ = ["database_url", "postgres_name", "redis_server"]
 
 StartServer = Callable[..., Server]
 
-# Of the servers that want to know who asks: what they say all the same. Version, whether it wants a login, and the proof.
+# What each says to a stranger: its kind, its version, whether it wants a login, and the proof.
 _REAL = {
     "prometheus": ("prometheus", r"2.", False, "/api/v1/status/buildinfo /data/goVersion go"),
     "prometheus-3": ("prometheus", r"3.", False, "/api/v1/status/buildinfo /data/goVersion go"),
@@ -75,9 +75,9 @@ def stubs() -> dict[str, tuple[Callable[[], Any], str, str, bool]]:
         "elasticsearch": (lambda: ElasticsearchStub("9.1.0"), "elasticsearch", "9.1.0", False),
         "elasticsearch, secured": (lambda: ElasticsearchStub("8.19.0", secret="x"), "elasticsearch", "", True),
         "kibana": (lambda: KibanaStub(secured=False), "kibana", "8.19.4", False),
-        "kibana, secured": (lambda: KibanaStub(), "kibana", "", True),
-        "grafana": (lambda: GrafanaStub(), "grafana", "", False),
-        "ntopng": (lambda: NtopngLogin(), "ntopng", "6.2.240321", True),
+        "kibana, secured": (KibanaStub, "kibana", "", True),
+        "grafana": (GrafanaStub, "grafana", "", False),
+        "ntopng": (NtopngLogin, "ntopng", "6.2.240321", True),
     }
 
 

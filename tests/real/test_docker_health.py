@@ -1,5 +1,6 @@
 """Containers of a real engine: found live, also after the engine's restart; restarted when ill, and given up."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from tests.servers.docker import IMAGE, DockerServer
 pytestmark = pytest.mark.real("docker", POSTGRES, REDIS)
 
 StartServer = Callable[..., Server]
+SECOND = 1_000_000_000  # the engine's unit of time
 
 _RULES = """
 [discovery.docker]
@@ -141,3 +143,91 @@ def test_what_changed_while_the_engine_was_away_is_seen_when_it_is_back(
         run(again, "new")
         until(lambda: states(ledger).get("redis/new") == "active", "and events come again", 5.0)
     assert member.words().count("all targets stay") == 1
+
+
+def restarts(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """State and container of the restarts that were asked for, the oldest first."""
+    return ledger.rows(
+        "SELECT state, arguments->>'container' FROM jobs WHERE requested_by = 'health' ORDER BY created_at"
+    )
+
+
+def looks(ledger: Ledger) -> int:
+    """How often the container's target was looked at."""
+    return int(ledger.rows("SELECT count(*) FROM poll_runs WHERE poll = 'fleet.health'")[0][0])
+
+
+def began(api: docker.APIClient, container: str) -> str:
+    return str(api.inspect_container(container)["State"]["StartedAt"])
+
+
+def ill_until_told(api: docker.APIClient, name: str, **labels: str) -> None:
+    """A container whose own health check fails until somebody makes the file it looks for."""
+    check = {"test": ["CMD", "test", "-e", "/well"], "interval": SECOND, "timeout": 5 * SECOND, "retries": 1}
+    run(api, name, {"health.poll": "false", **labels}, healthcheck=check)
+
+
+def test_an_ill_container_is_restarted_so_often_and_then_given_up_also_by_the_next_fleet(
+    fleet: Fleet, ledger: Ledger, engine: DockerServer, api: docker.APIClient
+) -> None:
+    configure(fleet, engine, _HEALTH)
+    control, *_ = fleet.crew("control", "actions", "beat")
+    watch(fleet)
+    ill_until_told(api, "web", restart="true")
+    first = began(api, "web")
+    until(lambda: events(ledger, "restart_given_up"), "it is restarted, and given up", 90.0)
+    assert restarts(ledger) == [("succeeded", "web")] * 2
+    assert began(api, "web") > first
+    assert [severity for _, severity, _ in events(ledger, "restart_given_up")] == ["critical"]
+    (_, _, words) = events(ledger, "restart_given_up")[0]
+    assert "was restarted 2 times in 600 s and is not healthy" in words
+    for kind, number in (("target_unhealthy", 1), ("restart_requested", 2), ("restart_done", 2)):
+        assert len(events(ledger, kind)) == number, kind
+    reasons = ledger.rows(
+        "SELECT reason, evidence->>'target' FROM jobs WHERE requested_by = 'health' ORDER BY created_at"
+    )
+    assert [reason.partition(":")[0] for reason, _ in reasons] == [
+        "redis/web is unhealthy, attempt 1",
+        "redis/web is unhealthy, attempt 2",
+    ]
+    assert "health check fails" in reasons[0][0]
+
+    control.kill()
+    fleet.worker("control", "another").ready()
+    before = looks(ledger)
+    until(lambda: looks(ledger) > before + 4, "it is looked at again and again")
+    assert len(restarts(ledger)) == 2, "a new fleet knows what was tried"
+    shown = fleet.run("health", "--json")
+    assert shown.returncode == 1, "something is unhealthy"
+    (row,) = (one for one in json.loads(shown.stdout) if one["target"] == "web")
+    assert (row["state"], row["given_up"], row["restarts"]) == ("unhealthy", True, 2)
+
+    made = api.exec_create("web", ["touch", "/well"])
+    api.exec_start(made["Id"])
+    until(lambda: events(ledger, "restart_given_up")[-1][0] == "resolved", "somebody made it well", 30.0)
+    assert [state for state, *_ in events(ledger, "target_unhealthy")] == ["firing", "resolved"]
+    assert len(restarts(ledger)) == 2
+
+
+def test_what_others_depend_on_is_restarted_first_and_what_may_not_be_is_left(
+    fleet: Fleet, ledger: Ledger, engine: DockerServer, api: docker.APIClient
+) -> None:
+    configure(fleet, engine, _HEALTH)
+    for name, labels in (
+        ("db", {"restart": "true"}),
+        ("app", {"restart": "true", "depends_on": "db"}),
+        ("forbidden", {}),
+    ):
+        ill_until_told(api, name, **labels)
+    fleet.crew("control", "actions", "beat")
+    watch(fleet)
+    until(lambda: len(restarts(ledger)) == 2, "db is restarted, and again", 90.0)
+    assert {container for _, container in restarts(ledger)} == {"db"}
+    held = {message for _, _, message in events(ledger, "restart_held")}
+    assert "the container app of redis/app is not restarted: it waits for redis/db, which is unhealthy" in held
+    assert any("forbidden is not restarted: its container has no label nms.restart=true" in one for one in held)
+    until(lambda: restarts(ledger)[-1][0] == "succeeded", "its last restart is over")
+    made = api.exec_create("db", ["touch", "/well"])
+    api.exec_start(made["Id"])
+    until(lambda: ("succeeded", "app") in restarts(ledger), "db is well, so app is restarted", 60.0)
+    assert ("succeeded", "forbidden") not in restarts(ledger)
