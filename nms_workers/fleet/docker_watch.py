@@ -86,7 +86,8 @@ class Discovery:
         self._database, self._inventory, self.settings = engine, inventory, settings
         self._writer, self._worker = writer, worker
         self._untold = True  # whoever was here before may have died before the fleet was told
-        self._faults: dict[str, dict[str, str] | None] = {}
+        self._logged: dict[str, dict[str, str]] = {}
+        self._written: dict[str, dict[str, str]] = {}
         self._last_due = datetime.now(UTC)
         self._lock = threading.Lock()
 
@@ -114,26 +115,26 @@ class Discovery:
         return result
 
     def _tell(self, name: str, result: Reconciled) -> None:
-        before = self._faults.get(name)
+        before = self._logged.get(name, {})
+        self._logged[name] = result.faults
+        for container, why in result.faults.items():
+            if before.get(container) != why:
+                log.warning("%s: the container %s is no target: %s", name, container, why)
         steps = [
             Event(f"target_{what}", f"{target}: its container {why}", fingerprint=target)
             for what, why in (("active", "is a target"), ("waiting", "waits for approval"), ("gone", "is gone"))
             for target in getattr(result, what)
         ]
-        if not steps and before == result.faults:
-            return
         if steps or result.changed:
             log.info("%s: %s", name, result)
-        for container, why in result.faults.items():
-            if (before or {}).get(container) != why:
-                log.warning("%s: the container %s is no target: %s", name, container, why)
-        self._write(name, steps, result.faults)
-        self._faults[name] = dict(result.faults)
+        if (steps or self._written.get(name) != result.faults) and self._write(name, steps, result.faults):
+            self._written[name] = result.faults
 
-    def _write(self, name: str, steps: list[Event], faults: dict[str, str]) -> None:
+    def _write(self, name: str, steps: list[Event], faults: dict[str, str]) -> bool:
+        """Whether it could be written: the docker target may not be known to the fleet yet."""
         docker = next((t for t in self._inventory.all().values() if (t.service, t.name) == ("docker", name)), None)
         if self._writer is None or docker is None:
-            return
+            return False
         lasting = [
             Event(FAULT, f"{one}: {why}"[:2000], severity="warning", fingerprint=one, state="firing")
             for one, why in faults.items()
@@ -155,6 +156,7 @@ class Discovery:
             complete=True,
         )
         self._writer.put(result)
+        return True
 
 
 class Watch:
@@ -194,6 +196,12 @@ class Watch:
         return all(thread.is_alive() for thread in self._threads)
 
     def _listen(self) -> None:
+        try:
+            self._listen_until_stopped()
+        finally:
+            self._listening.close()
+
+    def _listen_until_stopped(self) -> None:
         while not self._stop.is_set():
             since = time.time_ns() - _SLACK_NS
             self._wake.set()  # whatever happened while nobody listened

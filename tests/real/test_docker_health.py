@@ -167,6 +167,7 @@ def ill_until_told(api: docker.APIClient, name: str, **labels: str) -> None:
     run(api, name, {"health.poll": "false", **labels}, healthcheck=check)
 
 
+@pytest.mark.timeout(300)
 def test_an_ill_container_is_restarted_so_often_and_then_given_up_also_by_the_next_fleet(
     fleet: Fleet, ledger: Ledger, engine: DockerServer, api: docker.APIClient
 ) -> None:
