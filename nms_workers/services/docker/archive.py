@@ -1,7 +1,7 @@
 """The files of backups: a volume as tar, compressed (zstd), encrypted (age) when there is a key, with its SHA-256.
 
 `volume-20260301T100000Z.tar.zst[.age]` and, beside it, the same with `.sha256`, as `sha256sum -c` reads it. Whatever
-these lines do can be done by hand: `age -d -i KEY FILE | zstd -d | tar -x`.
+these lines do can be done by hand: `age -d -i KEY FILE | zstd -d | tar -x`. All is in a folder `volume` of the tar.
 """
 
 import hashlib
@@ -140,7 +140,7 @@ def verify(backups: Backups, path: Path) -> Contents:
             remaining(1.0)
     if seen.hexdigest() != expected:
         raise ParseError(f"{path.name} is not what was written: its SHA-256 is another", hint="take another backup")
-    with opened(backups, path) as source, _bad(path):
+    with opened(backups, path) as source:
         counted = _Counted(source)
         entries = size = 0
         with tarfile.open(fileobj=counted, mode="r|") as tar:  # type: ignore[call-overload]

@@ -12,10 +12,12 @@ from itertools import islice
 from typing import Protocol
 
 from nms_workers.records import Event, Severity
+from nms_workers.services.docker.labels import shown
 from nms_workers.services.docker.model import EngineEvent
 
 _FIRST = 600 * 1_000_000_000  # nanoseconds
 _LONGEST = 300  # characters of an attribute
+_ATTRIBUTES = ("image", "exitCode", "signal", "container", "driver", "type", "oldName", "destination", "execDuration")
 _LEFT_OUT = ("exec_", "top", "resize", "attach", "archive-path", "extract-to-dir")  # by health checks, and by reading
 
 
@@ -59,7 +61,8 @@ class Cursor:
 def event_of(one: EngineEvent) -> Event:
     """The event of ours."""
     what, _, detail = one.action.partition(":")
-    attributes = {name: value[:_LONGEST] for name, value in sorted(one.actor.attributes.items())[:50]}
+    told = one.actor.attributes
+    attributes = shown(told) | {name: told[name][:_LONGEST] for name in _ATTRIBUTES if name in told}
     code = attributes.get("exitCode", "0")
     message = f"{one.type} {one.name}: {one.action[:_LONGEST]}" + (f" with exit code {code}" if what == "die" else "")
     return Event(

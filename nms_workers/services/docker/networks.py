@@ -88,7 +88,7 @@ def disconnect(client: DockerClient, name: str, network: str, *, own: bool) -> C
 
 def empty(client: DockerClient) -> list[dict[str, Any]]:
     """Networks of ours that no container is in, running or not."""
-    used = {name for one in client.get_containers() for name in client.get_container(one.id).networks}
+    used = {name for one in client.get_containers() for name in one.networks}
     found = [one for one in client.get_networks() if one.get("Name") not in _BUILT_IN | used]
     return [one for one in found if labelled(client, one.get("Labels"))]
 
@@ -105,8 +105,7 @@ def _there(client: DockerClient, network: str) -> dict[str, Any]:
 
 
 def _inside(client: DockerClient, network: str) -> list[str]:
-    found = [client.get_container(one.id) for one in client.get_containers()]
-    return sorted(one.name for one in found if network in one.networks)
+    return [one.name for one in client.get_containers() if network in one.networks]
 
 
 def _about(network: dict[str, Any]) -> dict[str, Any]:

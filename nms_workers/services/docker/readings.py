@@ -10,6 +10,7 @@ from typing import Any
 from nms_workers.mapping import MappingTable
 from nms_workers.records import Entity, Event, Link, Record, Sample
 from nms_workers.services.docker import model
+from nms_workers.services.docker.labels import shown
 from nms_workers.services.docker.logs import nanoseconds
 
 STATS = MappingTable(Path(__file__).with_name("stats.csv"))
@@ -74,7 +75,7 @@ def about(container: model.Container) -> dict[str, Any]:
         "health": container.health.status,
         "exit_code": state.exit_code,
         "restarts": container.restart_count,
-        "labels": dict(sorted(container.labels.items())[:_NAMED]),
+        "labels": shown(container.labels),
         "networks": {name: one.ip_address or "" for name, one in container.networks.items()},
         "ports": sorted(container.network_settings.ports or ()),
         "mounts": [f"{one.type}:{one.name or one.source}:{one.destination}" for one in container.mounts or ()],
@@ -148,16 +149,17 @@ def of_unknown(engine: str, unknown: Sequence[str]) -> Iterator[Record]:
     yield Entity("measurements", engine, {"unknown_fields": sorted(unknown)[:_NAMED]})
 
 
-def of_networks(networks: Sequence[Mapping[str, Any]], containers: Sequence[model.Container]) -> Iterator[Record]:
+def of_networks(networks: Sequence[Mapping[str, Any]], containers: Sequence[model.Summary]) -> Iterator[Record]:
     """Networks, and which containers are in them."""
     for driver, count in sorted(Counter(str(one.get("Driver", "")) for one in networks).items()):
         yield Sample("docker_networks", count, {"driver": driver})
-    inside = Counter(name for one in containers if one.state.running for name in one.networks)
     for one in networks:
-        key, name = str(one["Id"]), str(one.get("Name", ""))
+        name = str(one.get("Name", ""))
         ranges = [str(part.get("Subnet", "")) for part in (one.get("IPAM") or {}).get("Config") or ()]
         told = {"name": name, "driver": one.get("Driver"), "internal": bool(one.get("Internal")), "subnets": ranges}
-        yield Entity("network", key, told | {"labels": dict(one.get("Labels") or {})})
+        yield Entity("network", str(one["Id"]), told | {"labels": shown(one.get("Labels"))})
+    inside = Counter(name for one in containers if one.state == "running" for name in one.networks)
+    for name in sorted({str(one.get("Name", "")) for one in networks}):  # the engine lets two have the same
         yield Sample("docker_network_containers", inside[name], {"network": name})
     keys = {str(one.get("Name", "")): str(one["Id"]) for one in networks}
     for container in containers:
@@ -172,7 +174,7 @@ def of_volumes(volumes: Sequence[Mapping[str, Any]]) -> Iterator[Record]:
     for driver, count in sorted(Counter(str(one.get("Driver", "")) for one in volumes).items()):
         yield Sample("docker_volumes", count, {"driver": driver})
     for one in volumes:
-        told = {"driver": one.get("Driver"), "labels": dict(one.get("Labels") or {}), "created": one.get("CreatedAt")}
+        told = {"driver": one.get("Driver"), "labels": shown(one.get("Labels")), "created": one.get("CreatedAt")}
         yield Entity("volume", str(one["Name"]), told)
 
 

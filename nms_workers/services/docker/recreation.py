@@ -19,6 +19,8 @@ from nms_workers.services.docker.model import Container
 PREVIOUS = "-nms-previous"  # what the old container's name ends with meanwhile
 
 _INSTEAD = "nms.instead-of"  # the label of the new one: the id of the old one
+_NAMED = "nms.image"  # the label of the new one: what its image is called, where it was made from an id
+_HEALTHY = 120.0  # seconds
 _WAY_BACK = 60.0  # seconds that are kept for putting the old one back
 
 _OF_THE_IMAGE = ("Cmd", "Entrypoint", "WorkingDir", "User", "Healthcheck", "StopSignal", "Shell", "OnBuild")
@@ -40,7 +42,7 @@ def pull_and_recreate(  # noqa: PLR0913 - the arguments of the job
     """
     _put_back(client, name)
     old = find(client, name, own=own)
-    wanted = image or old.config.image
+    wanted = image or old.labels.get(_NAMED) or old.config.image
     if pull:
         _pull(client, wanted)
     with client.engine() as api:
@@ -48,7 +50,7 @@ def pull_and_recreate(  # noqa: PLR0913 - the arguments of the job
     before = _about(old)
     if new_id == old.image:
         return Change(False, f"{old.name} is made of the newest {wanted} already", before, before)
-    return _recreate(client, old, wanted, healthy, grace)
+    return _recreate(client, old, wanted, wanted, healthy, grace)
 
 
 def restore_image(client: DockerClient, name: str, before: Mapping[str, Any], *, own: bool, grace: int) -> Change:
@@ -58,15 +60,18 @@ def restore_image(client: DockerClient, name: str, before: Mapping[str, Any], *,
     wanted = str(before.get("image_id", ""))
     if old.image == wanted:
         return Change(False, f"{old.name} is made of that image already", _about(old), _about(old))
-    return _recreate(client, old, wanted, 120.0, grace)
+    return _recreate(client, old, wanted, str(before.get("image") or wanted), _HEALTHY, grace)
 
 
-def _recreate(client: DockerClient, old: Container, image: str, healthy: float, grace: int) -> Change:
+def _recreate(  # noqa: PLR0913, PLR0917 - what the two actions have in common
+    client: DockerClient, old: Container, image: str, named: str, healthy: float, grace: int
+) -> Change:
     raw = client.inspect(old.id)
     if raw["HostConfig"].get("AutoRemove"):
         hint = "make it without --rm, or recreate it by hand"
         raise Refused(f"{old.name} is removed by the engine when it ends, so there would be no way back", hint=hint)
     body, places = _made_from(client, raw, image)
+    body["Labels"] |= {_INSTEAD: old.id, _NAMED: named}
     before = _about(old)
     about_to_change(before)
     try:
@@ -116,7 +121,6 @@ def _made_from(
     with client.engine() as api:
         of_image = api.inspect_image(raw["Image"]).get("Config") or {}  # type: ignore[no-untyped-call]
     config = _own(raw["Config"], of_image) | {"Image": image}
-    config["Labels"] |= {_INSTEAD: str(raw["Id"])}
     if str(config.get("Hostname", "")) == str(raw["Id"])[:12]:
         config.pop("Hostname")
     host = dict(raw["HostConfig"])

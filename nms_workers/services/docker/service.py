@@ -88,10 +88,7 @@ class Docker(Service):
     def objects(self, client: DockerClient) -> Iterator[Record]:
         """Networks and who is in them, volumes, images."""
         found = client.get_containers()
-        settings = client.target
-        kept = found[: settings.max_containers]
-        read = read_each(kept, client.get_container, at_once=settings.connections, limit=settings.stats_timeout)
-        yield from readings.of_networks(client.get_networks(), [one for _, one in read])
+        yield from readings.of_networks(client.get_networks(), found[: client.target.max_containers])
         yield from readings.of_volumes(client.get_volumes())
         yield from readings.of_images(client.get_images())
         _all_read(client, found)

@@ -29,6 +29,7 @@ _HELPER = "nms-volume-"  # and the name of the volume
 _HELD = "nms.held"
 _PLACE = "/volume"
 _PIECE = 1 << 20
+_CLEARED = 3000  # seconds that removing what is in a volume may take, within the deadline of the job
 _GRACE = 10  # seconds a container has to end
 
 
@@ -109,7 +110,7 @@ def check(client: DockerClient, volume: str, name: str) -> Change:
 
 
 def _pack(client: DockerClient, backups: Backups, volume: str, helper: str) -> Path:
-    with client.engine() as api, api.body_of("GET", f"/containers/{helper}/archive", {"path": f"{_PLACE}/."}) as tar:
+    with client.engine() as api, api.body_of("GET", f"/containers/{helper}/archive", {"path": _PLACE}) as tar:
         return archive.write(backups, volume, tar)
 
 
@@ -117,7 +118,8 @@ def _unpack(client: DockerClient, backups: Backups, path: Path, helper: str) -> 
     with archive.opened(backups, path) as tar, client.engine() as api:
         url = f"{api.base_url}/v{api.api_version}/containers/{helper}/archive"
         pieces = iter(lambda: tar.read(_PIECE), b"")
-        api.put(url, params={"path": _PLACE}, data=pieces, headers={"Content-Type": "application/x-tar"})
+        kind = {"Content-Type": "application/x-tar"}
+        api.put(url, params={"path": "/"}, data=pieces, headers=kind, timeout=_CLEARED)
 
 
 def _clear(client: DockerClient, backups: Backups, volume: str) -> None:
@@ -127,13 +129,13 @@ def _clear(client: DockerClient, backups: Backups, volume: str) -> None:
             binds=[f"{volume}:{_PLACE}"], network_mode="none", read_only=True, cap_drop=["ALL"],
             cap_add=["DAC_OVERRIDE", "FOWNER"],
         )  # fmt: skip
-        command = ["find", _PLACE, "-mindepth", "1", "-delete"]
+        command = ["find", _PLACE, "-mindepth", "1", "-maxdepth", "1", "-exec", "rm", "-rf", "{}", "+"]
         made = api.create_container(
             backups.image, entrypoint=command[:1], command=command[1:], user="0", host_config=host, healthcheck=_NONE
         )
         try:
             api.start(made["Id"])
-            code = api.wait(made["Id"]).get("StatusCode")
+            code = api.wait(made["Id"], timeout=_CLEARED).get("StatusCode")
             said = " ".join(one.text for one in client.get_service_logs(made["Id"], 3))
         except Refused as exc:
             exc.hint = exc.hint or _FIND
@@ -144,7 +146,7 @@ def _clear(client: DockerClient, backups: Backups, volume: str) -> None:
         raise Refused(f"{volume} could not be cleared: {said[:300]}", hint=_FIND)
 
 
-_FIND = "does backups.image have the command `find`?"
+_FIND = "does backups.image have the commands find and rm?"
 _NONE = {"test": ["NONE"]}
 
 

@@ -144,7 +144,7 @@ def test_one_that_restarts_over_and_over_stalls_nothing(client: DockerClient, pl
     for _ in range(10):
         began = time.monotonic()
         records = [*read(client, "containers"), *read(client, "stats")]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # seconds, on a busy machine
         assert value(records, "docker_container_processes", container="web") > 0
         assert value(records, "docker_container_restarts_total", container="falls") >= 2
     loops = await_true(
@@ -166,13 +166,14 @@ def test_more_containers_than_are_read(connect: Connect, engine: DockerServer, p
 
 def test_networks_volumes_and_images(client: DockerClient, plain: docker.APIClient) -> None:
     network = plain.create_network("seg", internal=True)["Id"]
-    plain.create_volume("data", labels={"why": "test"})
+    plain.create_volume("data", labels={"nms.why": "test", "proxy.password": "never told"})
     key = make(plain, "web")
     plain.connect_container_to_network(key, network)
     records = read(client, "objects")
     assert entities(records, "network")[network].attributes["internal"] is True
     assert value(records, "docker_network_containers", network="seg") == 1
-    assert entities(records, "volume")["data"].attributes["labels"] == {"why": "test"}
+    assert entities(records, "volume")["data"].attributes["labels"] == {"nms.why": "test"}
+    assert "never told" not in str(records)
     places = {one.b[1] for one in records if isinstance(one, Link) and one.a == ("container", key)}
     assert network in places
     assert [one.attributes["tags"] for one in entities(records, "image").values()] == [[IMAGE]]
@@ -194,7 +195,7 @@ def test_events_come_once_each(connect: Connect, engine: DockerServer, plain: do
     read(client, "events")
     told: list[Event] = []
     for name in ("one", "two", "three"):
-        plain.kill(make(plain, name))
+        plain.kill(make(plain, name, labels={"proxy.password": "never told"}))
         plain.wait(name)
         told += events(read(client, "events"))
     assert read(client, "events") == []
@@ -205,6 +206,8 @@ def test_events_come_once_each(connect: Connect, engine: DockerServer, plain: do
     (died,) = [one for one in told if one.kind == "container_die" and one.attributes["name"] == "two"]
     assert (died.severity, died.state) == ("warning", "occurred")
     assert died.ts is not None
+    assert died.attributes["exitCode"] == "137"
+    assert "never told" not in str(told)
     again = {
         (one.ts, one.kind, one.fingerprint, one.message) for one in events(read(connect(url=engine.url), "events"))
     }

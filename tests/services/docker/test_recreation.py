@@ -57,6 +57,8 @@ def test_the_same_in_everything_but_the_image(client: DockerClient, plain: docke
     back = act(client, "restore_image", container="app", before=change.before, grace=1)
     assert back.after["image_id"] == change.before["image_id"]
     assert "VERSION=1" in plain.inspect_container("app")["Config"]["Env"]
+    again = act(client, "pull_and_recreate", container="app", **LOCAL)
+    assert again.after["image_id"] == change.after["image_id"]
 
 
 @pytest.mark.parametrize(
