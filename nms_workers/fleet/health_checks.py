@@ -59,20 +59,22 @@ class Subject:
 
 @dataclass(frozen=True)
 class EngineHealth:
-    """Containers of one engine, by name: those that run, that its health checks call ill, and that still start."""
+    """Containers of one engine, by name: those that run, those that its health checks call ill, and those they do not.
+
+    One that is in neither of the last two is starting, or became another while the engine was asked.
+    """
 
     running: frozenset[str]
     unhealthy: frozenset[str]
-    starting: frozenset[str]
+    well: frozenset[str]
 
     def seen(self, container: str) -> Seen:
         """How a container is."""
         if container not in self.running:
             return Seen(False, "its container does not run")
-        if container in self.starting:
-            return Seen(None, "its container is starting")
-        ill = container in self.unhealthy
-        return Seen(not ill, "its container's own health check fails" if ill else "")
+        if container in self.unhealthy:
+            return Seen(False, "its container's own health check fails")
+        return Seen(True) if container in self.well else Seen(None, "its container is starting")
 
     @classmethod
     def of(cls, client: DockerClient) -> "EngineHealth":
@@ -82,13 +84,13 @@ class EngineHealth:
             TargetError: it cannot be asked.
         """
 
-        def names(**filters: str) -> frozenset[str]:
-            wanted = {"label": [SELECTOR], **{key: [value] for key, value in filters.items()}}
+        def names(*health: str) -> frozenset[str]:
+            wanted = {"label": [SELECTOR], **({"health": list(health)} if health else {})}
             with client.engine() as api:
                 listed = api.containers(filters=wanted)
             return frozenset(name.removeprefix("/") for one in listed for name in one["Names"])
 
-        return cls(names(), names(health="unhealthy"), names(health="starting"))
+        return cls(names(), names("unhealthy"), names("healthy", "none"))
 
 
 def check_all(

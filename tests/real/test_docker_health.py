@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from typing import Any, cast
 
@@ -11,7 +12,10 @@ import docker
 import pytest
 import redis
 
+from nms_workers.fleet.health_checks import EngineHealth
 from nms_workers.fleet.inventory import Inventory
+from nms_workers.services.docker.client import DockerClient
+from nms_workers.services.docker.target import DockerTarget
 from tests.real.conftest import POSTGRES, REDIS
 from tests.real.fleet import Fleet, Member, until
 from tests.real.ledger import Ledger
@@ -232,3 +236,17 @@ def test_what_others_depend_on_is_restarted_first_and_what_may_not_be_is_left(
     api.exec_start(made["Id"])
     until(lambda: ("succeeded", "app") in restarts(ledger), "db is well, so app is restarted", 60.0)
     assert ("succeeded", "forbidden") not in restarts(ledger)
+
+
+def test_how_containers_are_is_what_the_engine_says(engine: DockerServer, api: docker.APIClient) -> None:
+    run(api, "plain")
+    ill_until_told(api, "ill")
+    patient = {"test": ["CMD", "false"], "interval": SECOND, "start_period": 3600 * SECOND}
+    run(api, "starting", healthcheck=patient)
+    with closing(DockerClient(DockerTarget(url=engine.url))) as client:
+        until(lambda: EngineHealth.of(client).seen("ill").well is False, "its check failed", 30.0)
+        known = EngineHealth.of(client)
+        assert (known.seen("plain").well, known.seen("starting").well) == (True, None)
+        assert known.seen("nobody").detail == "its container does not run"
+        api.exec_start(api.exec_create("ill", ["touch", "/well"])["Id"])
+        until(lambda: EngineHealth.of(client).seen("ill").well, "it is well", 30.0)
