@@ -5,7 +5,7 @@ ago, and the fleet has not just restarted others. After so many attempts it is g
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from nms_workers.settings import Repair
@@ -134,8 +134,3 @@ def _alone(one: Patient, rules: Repair, now: datetime) -> Decision:
 def since(restarts: Iterable[datetime], rules: Repair, now: datetime) -> tuple[datetime, ...]:
     """Those that count."""
     return tuple(moment for moment in restarts if moment > now - timedelta(seconds=rules.within))
-
-
-def restarted(one: Patient, now: datetime) -> Patient:
-    """The same, restarted now."""
-    return replace(one, restarts=(*one.restarts, now))
