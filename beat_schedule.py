@@ -14,6 +14,7 @@ HOUSEKEEPING = {
     "audit": {"task": "nms.audit", "schedule": 10.0, "options": {"queue": "watch", "expires": 10}},
     "jobs.sweep": {"task": "nms.jobs.sweep", "schedule": 5.0, "options": {"queue": "watch", "expires": 5}},
     "roll_up": {"task": "nms.roll_up", "schedule": 60.0, "options": {"queue": "store", "expires": 60}},
+    "health": {"task": "nms.health", "schedule": 30.0, "options": {"queue": "watch", "expires": 30}},
     "maintain": {"task": "nms.maintain", "schedule": 600.0, "options": {"queue": "store", "expires": 600}},
 }
 
@@ -21,6 +22,8 @@ HOUSEKEEPING = {
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     """The entries of beat, by name."""
     entries: dict[str, dict[str, Any]] = dict(HOUSEKEEPING)
+    often = settings.health.every
+    entries["health"] = HOUSEKEEPING["health"] | {"schedule": often, "options": {"queue": "watch", "expires": often}}
     for kind, service in services().items():
         for name, poll in service.polls().items():
             every = settings.every.get(f"{kind}.{name}", poll.every)

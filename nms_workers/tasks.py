@@ -16,12 +16,15 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import task_failure, worker_process_shutdown, worker_ready, worker_shutdown
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
+from sqlalchemy import Connection
 
 from nms_workers.errors import NmsError, Skipped
 from nms_workers.fleet.audit import audit
 from nms_workers.fleet.dispatch import Dispatcher, Shard
+from nms_workers.fleet.health import Asked, Restart, Round
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.job import Job, find
+from nms_workers.jobs.restarts import restart
 from nms_workers.jobs.run import run as run_job
 from nms_workers.jobs.submit import record
 from nms_workers.jobs.sweep import end_lease, sweep
@@ -179,14 +182,35 @@ def _sweep(task: Task, job: str | None = None, worker: str = "") -> int:
     return sweep(desk)
 
 
+def _health(task: Task) -> dict[str, int]:
+    """Look at the health of every target, and have containers restarted that are ill."""
+    here, desk = runtime(), desk_of(task.app)
+    asked: list[uuid.UUID] = []
+
+    def ask(connection: Connection, wanted: Restart) -> Asked:
+        answer = restart(connection, desk.settings, wanted)
+        asked.append(answer.job)
+        return answer
+
+    counts = Round(here.engine, here.inventory, here.clients, desk.settings, here.writer, here.worker, ask).run()
+    desk.send(job for one in asked if (job := find(desk.engine, one)) and not job.done)
+    return counts
+
+
 _FLEET_TASKS = {
     "nms.dispatch": _dispatch,
     "nms.audit": _audit,
     "nms.maintain": _maintain,
     "nms.roll_up": _roll_up,
     "nms.jobs.sweep": _sweep,
+    "nms.health": _health,
 }
-_UNSEEN = {"nms.dispatch", "nms.audit", "nms.jobs.sweep"}  # they come so often that Flower would show nothing else
+_UNSEEN = {
+    "nms.dispatch",
+    "nms.audit",
+    "nms.jobs.sweep",
+    "nms.health",
+}  # they come so often that Flower would show nothing else
 
 
 @worker_ready.connect

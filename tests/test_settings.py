@@ -330,3 +330,45 @@ def test_on_rabbitmq_queues_are_quorum_queues(url: str, arguments: dict[str, str
     assert (made.name, made.routing_key, made.durable, made.queue_arguments) == (
         "poll.redis", "poll.redis", True, arguments,
     )  # fmt: skip
+
+
+def test_what_is_found_and_what_is_healthy_is_checked(write: Write) -> None:
+    wrong = """
+        [discovery.docker]
+        engines = ["nowhere"]
+        approve = ["redis"]
+
+        [health]
+        every = "0.5s"
+
+        [health.checks.mysql]
+        http = "/"
+
+        [health.checks.redis]
+        http = "ftp://x"
+        tcp = 70000
+        """
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(write(wrong))
+    told = str(caught.value)
+    for line, place in ((3, "discovery.docker.approve"), (6, "health.every"), (12, "health.checks.redis.http")):
+        assert f"nms.toml:{line}: {place}" in told
+    assert "health.checks.redis.tcp" in told
+    unknown = "[discovery.docker]\nengines = ['nowhere']\n[health.checks.mysql]\nhttp = '/'\n"
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(write(unknown))
+    assert "nms.toml:2: discovery.docker.engines: no docker target is named 'nowhere'" in str(caught.value)
+    assert "nms.toml:3: health.checks.mysql: there is no service 'mysql'" in str(caught.value)
+
+
+def test_the_checks_of_a_target_are_its_own(write: Write) -> None:
+    text = """
+        [[targets]]
+        service = "redis"
+        name = "cache"
+        host = "192.0.2.1"
+        health = { tcp = 16379, poll = false }
+        """
+    (target,) = Settings.load(write(text)).targets
+    assert target.health is not None
+    assert (target.health.tcp, target.health.poll, target.settings) == (16379, False, {"host": "192.0.2.1"})

@@ -94,9 +94,32 @@ def _spool() -> "Spool":
 
 
 def health(
-    name: Annotated[str, typer.Argument(help="polls, actions, control, beat: the --name of the process.")],
+    name: Annotated[
+        str, typer.Argument(metavar="[PROCESS]", help="polls, actions, control, beat, ...: the --name of a process.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Exit 0 if this process on this host can do its work: what a container's health check calls."""
+    """Show how every target is; exit 1 when one is unhealthy. With PROCESS: whether that process here does its work.
+
+    The second is what a container's health check calls: `nms-workers health polls`.
+    """
+    if name:
+        _process_health(name)
+        return
+    from nms_workers.fleet.health import overview
+    from nms_workers.runtime import runtime
+
+    rows = overview(runtime().engine)
+    if json:
+        as_json(rows)
+    else:
+        columns = ("service", "target", "state", "since", "checked_at", "failures", "restarts", "held", "detail")
+        table(columns, rows)
+    if any(row["state"] == "unhealthy" for row in rows):
+        raise typer.Exit(1)
+
+
+def _process_health(name: str) -> None:
     from nms_workers.heartbeat import folder, stale
 
     files = sorted(folder(Settings.load(config_path())).glob(f"{name}*.heartbeat"))

@@ -1,19 +1,18 @@
 """Finding devices, and approving of what was found."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
+from nms_workers.cli.discover_docker import discover_docker
+from nms_workers.cli.discover_ports import discover_ports
 from nms_workers.cli.output import as_json, table
 from nms_workers.cli.read import Json, list_targets
-from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import Address
+from nms_workers.cli.sweeping import Progress, check_allowed, network
+from nms_workers.errors import ConfigError
 from nms_workers.settings import Settings, config_path
 
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from nms_workers.service import Proposal
     from nms_workers.services.snmp.discovery import Credential
 
-Network = IPv4Network | IPv6Network
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    found = typer.Typer(help="Find devices in a network.", no_args_is_help=True)
+    found = typer.Typer(help="Find devices, services and containers.", no_args_is_help=True)
     found.command("snmp")(discover_snmp)
+    found.command("ports")(discover_ports)
+    found.command("docker")(discover_docker)
     app.add_typer(found, name="discover")
     known = typer.Typer(help="List the targets; approve of those that were found.", invoke_without_command=True)
     known.callback()(targets)
@@ -58,11 +57,11 @@ def discover_snmp(
     from nms_workers.services.snmp.discovery import addresses_of, sweep
 
     settings = Settings.load(config_path())
-    wanted = [_network(text) for text in networks]
-    _check(settings, wanted, [_network(text) for text in even or ()])
+    wanted = [network(text) for text in networks]
+    check_allowed(settings, wanted, [network(text) for text in even or ()])
     tried = list(_credentials(settings, credentials or []))
     addresses = addresses_of(wanted, limit)
-    with _Progress(len(addresses)) as progress:
+    with Progress(len(addresses)) as progress:
         swept = sweep(addresses, tried, rate, progress.show)
     proposals = [device.proposal(approved=approved) for device in swept.devices]
     entered = None if dry_run else _enter(proposals)
@@ -112,32 +111,6 @@ def _enter(proposals: "Sequence[Proposal]") -> "Proposed":
     return entered
 
 
-def _network(text: str) -> Network:
-    try:
-        network: Network = TypeAdapter(Address).validate_python(text)
-    except ValidationError as exc:
-        raise ConfigError(f"{text[:60]!r}: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    return network
-
-
-def _check(settings: Settings, wanted: Sequence[Network], even: Sequence[Network]) -> None:
-    """What belongs to others, or is protected, is swept only when it is named twice.
-
-    Raises:
-        Refused: a network is not.
-    """
-    from nms_workers.services.snmp.discovery import within
-
-    for network in wanted:
-        hit = next(
-            (one for one in settings.guards.protected if one.version == network.version and one.overlaps(network)), None
-        )
-        why = f"touches {hit}, which is protected by the settings" if hit else ""
-        why = why or ("" if network.is_private else "is not a private network")
-        if why and not any(within(network, one) for one in even):
-            raise Refused(f"{network} is not swept: it {why}", hint=f"if it is yours, add --even {network}")
-
-
 def _credentials(settings: Settings, named: Sequence[str]) -> "Iterator[Credential]":
     """Those of files and targets, in the order they are named; none named: of all SNMP targets, each once.
 
@@ -162,30 +135,3 @@ def _credentials(settings: Settings, named: Sequence[str]) -> "Iterator[Credenti
             raise ConfigError(
                 f"{name!r} is neither a file nor an SNMP target of the settings", hint="see --credentials"
             )
-
-
-class _Progress:
-    """A bar for people, where somebody looks; a line every now and then in a log."""
-
-    def __init__(self, addresses: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("0 found", total=addresses)
-        self._step, self._addresses = max(1, addresses // 10), addresses
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, asked: int, found: int) -> None:
-        """So far."""
-        self._bar.update(self._task, completed=asked, description=f"{found} found")
-        if self._bar.disable and asked % self._step == 0:
-            sys.stderr.write(f"{asked} of {self._addresses} addresses asked, {found} answered\n")

@@ -154,10 +154,16 @@ def _flows(settings: Settings) -> list[str]:
     return [f"flows-{number:02}" for number in range(1, settings.flows.processes + 1)] if settings.flows.listen else []
 
 
+def _discovery(settings: Settings) -> list[str]:
+    """Who follows the engines whose containers become targets, if the settings have such."""
+    return ["discovery"] if settings.discovery.docker is not None else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
     command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
     if name.startswith("flows-"):
         command = ["flows", "run", "--number", name.removeprefix("flows-")]
+    command = ["discover", "docker", "--watch"] if name == "discovery" else command
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -214,17 +220,8 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
     supervisor.start(
-        *_fleet(
-            settings,
-            "polls",
-            "control",
-            "actions",
-            *_edge(settings),
-            *_traps(settings),
-            *_flows(settings),
-            "beat",
-            "flower",
-        )
+        *_fleet(settings, "polls", "control", "actions", *_edge(settings)),
+        *_fleet(settings, *_traps(settings), *_flows(settings), *_discovery(settings), "beat", "flower"),
     )
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")

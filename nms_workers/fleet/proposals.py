@@ -1,9 +1,10 @@
 """Targets that were found: rows that wait until a person, or a rule, approves of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, func, select, update
@@ -12,6 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from nms_workers.errors import ConfigError, Refused
 from nms_workers.service import Proposal, service
 from nms_workers.store.schema import targets
+
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass
@@ -48,13 +51,13 @@ def propose(connection: Connection, kind: str, source: str, proposals: Sequence[
         known |= _marks(row)
     for one in proposals:
         settings = _checked(kind, one)
-        port = settings.get("port", service(kind).port)
+        host, port = _place(kind, settings)
         marks: set[object] = {(address, port) for address in one.addresses}
         marks |= {(str(one.about.get("name", "")).lower(), port), *([one.identity] if one.identity else [])}
         if marks & known:
             result.known += 1
             continue
-        name = one.name if one.name not in names else f"{one.name}-{settings['host']}"
+        name = one.name if one.name not in names else f"{one.name}-{host}"
         if name in names:
             result.known += 1
             continue
@@ -109,9 +112,16 @@ def waiting(connection: Connection) -> int:
 def _marks(row: Row[Any]) -> set[object]:
     """What a target is known by."""
     found = row.options.get("found", {})
-    port = row.settings.get("port", service(row.service).port)
-    hosts = {str(row.settings.get("host", "")).lower(), *found.get("addresses", ())}
+    host, port = _place(row.service, row.settings)
+    hosts = {host, *found.get("addresses", ())}
     return {(host, port) for host in hosts} | ({found["identity"]} if found.get("identity") else set())
+
+
+def _place(kind: str, settings: Mapping[str, Any]) -> tuple[str, object]:
+    """The host, in small letters, and the port that settings name."""
+    parts = urlsplit(str(settings.get("url", "")))
+    host = str(settings.get("host", "")) or parts.hostname or ""
+    return host.lower(), settings.get("port") or parts.port or _PORTS.get(parts.scheme, service(kind).port)
 
 
 def _checked(kind: str, one: Proposal) -> dict[str, Any]:

@@ -103,11 +103,14 @@ def _sync_rows(connection: Connection, settings: Settings, now: datetime) -> Syn
 
 
 def _values(target: TargetConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"every": target.every, "skip": target.skip, "max_series": target.max_series}
+    if target.health is not None:
+        options["health"] = target.health.model_dump(mode="json", exclude_unset=True)
     return {
         "source": "file",
         "state": "paused" if target.paused else "active",
         "settings": target.validated().model_dump(mode="json", exclude_unset=True),
-        "options": {"every": target.every, "skip": target.skip, "max_series": target.max_series},
+        "options": options,
         "worker": target.worker,
     }
 

@@ -49,6 +49,7 @@ metadata = MetaData(
 
 JOB_STATES = ("queued", "running", "succeeded", "unchanged", "failed", "refused", "cancelled", "expired")
 TARGET_STATES = ("proposed", "active", "paused", "gone")
+HEALTH_STATES = ("unknown", "healthy", "unhealthy")
 
 MOMENT = TIMESTAMP(timezone=True)
 EMPTY_OBJECT = text("'{}'::jsonb")
@@ -382,6 +383,23 @@ job_events = Table(  # triggers refuse to change or delete a row
     Column("who", TEXT, nullable=False),
     Column("why", TEXT, nullable=False),
     Index(None, "job_id", "id"),
+)
+
+health = Table(  # one row for each target that was looked at
+    "health",
+    metadata,
+    _target(primary_key=True),
+    Column("state", TEXT, nullable=False),
+    Column("since", MOMENT, nullable=False),
+    Column("checked_at", MOMENT, nullable=False),
+    Column("failures", INTEGER, nullable=False),  # in a row
+    Column("successes", INTEGER, nullable=False),
+    Column("detail", TEXT, nullable=False),
+    Column("restarts", ARRAY(MOMENT), nullable=False),  # asked for by the fleet, the newest last
+    Column("given_up", BOOLEAN, nullable=False),
+    Column("held", TEXT, nullable=False),  # why its container is not restarted now
+    Column("job", UUID),  # the restart that is under way
+    CheckConstraint(_one_of("state", HEALTH_STATES), name="state"),
 )
 
 # Reads the series first and only then the blocks of their layouts, so a filter by metric or target reads little.

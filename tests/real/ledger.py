@@ -37,14 +37,16 @@ class Slot(NamedTuple):
 
 _SLOTS = """
 SELECT t.name, r.poll, (extract(epoch FROM r.due) * 1000)::bigint, r.outcome, r.worker, r.detail, r.samples
-FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE NOT r.manual ORDER BY t.name, r.poll, r.due
+FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE NOT r.manual AND r.poll <> 'fleet.health'
+ORDER BY t.name, r.poll, r.due
 """
 _RUNS = """
 SELECT t.name, l.poll, b.values FROM sample_blocks b
-JOIN layouts l ON l.id = b.layout_id JOIN targets t ON t.id = l.target_id
+JOIN layouts l ON l.id = b.layout_id JOIN targets t ON t.id = l.target_id WHERE l.poll <> 'fleet.health'
 """
 _SERIES = """
-SELECT s.metric FROM layouts l JOIN series s ON s.id = l.series_ids[1] GROUP BY s.metric
+SELECT s.metric FROM layouts l JOIN series s ON s.id = l.series_ids[1] WHERE l.poll <> 'fleet.health'
+GROUP BY s.metric
 """
 
 

@@ -28,7 +28,7 @@ POLL, EVERY, LIVING, DEAD = "interfaces", 30.0, 896, 100
 _ENDED = """
 SELECT t.name, (extract(epoch FROM r.due) * 1000)::bigint, r.outcome, extract(epoch FROM r.finished - r.due)::float8,
        r.samples
-FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE r.due >= %s AND r.due < %s
+FROM poll_runs r JOIN targets t ON t.id = r.target_id WHERE r.due >= %s AND r.due < %s AND r.poll <> 'fleet.health'
 """
 
 

@@ -93,11 +93,11 @@ def test_upgrading_is_safe_to_repeat_and_to_do_at_once(session_server: Callable[
     with engine.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
     try:
-        assert status(url, schema=schema) == (None, "0004")
+        assert status(url, schema=schema) == (None, "0005")
         with ThreadPoolExecutor(3) as pool:
             done = list(pool.map(lambda _: upgrade(url, schema=schema), range(3)))
-        assert sorted(done, key=str) == [("0004", "0004"), ("0004", "0004"), (None, "0004")]
-        assert status(url, schema=schema) == ("0004", "0004")
+        assert sorted(done, key=str) == [("0005", "0005"), ("0005", "0005"), (None, "0005")]
+        assert status(url, schema=schema) == ("0005", "0005")
     finally:
         with engine.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))

@@ -1,15 +1,11 @@
 """Which addresses of a network are SNMP agents that our credentials open, and which of them are one device."""
 
-import contextvars
 import re
-import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,9 @@ from nms_workers.services.snmp.lines import written
 from nms_workers.services.snmp.oid import Value
 from nms_workers.services.snmp.target import SnmpTarget
 from nms_workers.transport.deadline import remaining, time_left
+from nms_workers.transport.sweep import OutOfTime, Pace, answers
 
 MAX_ADDRESSES = 65_536
-_AT_ONCE = 64  # addresses that are waited for
 _MAX_CREDENTIALS = 20
 _PATIENCE = {"timeout": 1.0, "retries": 1}  # of an address that may be nobody's, unless a credential says otherwise
 _OWN = ("host", "writable", "configuration", "discovery", "profiles")  # settings of one device, not of how it is asked
@@ -164,10 +160,10 @@ def sweep(
         raise ConfigError(f"{len(tried)} credentials: a sweep tries 1 to {_MAX_CREDENTIALS}", hint="name them")
     for one in tried:
         _reveal(one.target("192.0.2.1"))
-    pace = _Pace(rate)
+    pace = Pace(rate)
     found: list[Device] = []
     asked = 0
-    for device in _answers(addresses, lambda address: _ask(address, tried, pace)):
+    for device in answers(addresses, lambda address: _ask(address, tried, pace)):
         asked += 1
         found += [device] if device else []
         progress(asked, len(found))
@@ -176,48 +172,7 @@ def sweep(
     return Sweep(tuple(_merged(found)), asked, len(addresses))
 
 
-def _answers(addresses: Sequence[str], ask: Callable[[str], Device | None]) -> Iterator[Device | None]:
-    """What each address said, as it comes, `_AT_ONCE` at a time, as long as there is time."""
-    left = iter(addresses)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="discover") as pool:
-        running: set[Future[Device | None]] = set()
-        try:
-            while True:
-                for address in islice(left, _AT_ONCE - len(running)) if time_left() > 0 else ():
-                    running.add(pool.submit(contextvars.copy_context().run, ask, address))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for one in done:
-                    try:
-                        yield one.result()
-                    except _OutOfTime:
-                        continue
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _OutOfTime(Exception):
-    """This address was not asked."""
-
-
-class _Pace:
-    """Lets callers go on at a rate, over all threads."""
-
-    def __init__(self, rate: float) -> None:
-        self._gap, self._next, self._lock = 1 / rate, 0.0, threading.Lock()
-
-    def __call__(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._gap
-        if turn - now > max(0.0, time_left()):
-            raise _OutOfTime
-        time.sleep(max(0.0, turn - now))
-
-
-def _ask(address: str, tried: Sequence[Credential], pace: _Pace) -> Device | None:
+def _ask(address: str, tried: Sequence[Credential], pace: Pace) -> Device | None:
     for credential in tried:
         target = credential.target(address)
         target = target.model_copy(update={k: v for k, v in _PATIENCE.items() if k not in credential.settings})
@@ -229,7 +184,7 @@ def _ask(address: str, tried: Sequence[Credential], pace: _Pace) -> Device | Non
                 return None  # nothing listens there
             except Timeout:
                 if time_left() <= 0:
-                    raise _OutOfTime from None
+                    raise OutOfTime from None
             except TargetError:
                 break  # it does not take this credential, or is no agent
     return None
