@@ -26,6 +26,23 @@ _OF_WHEELS = [  # what wheels with compiled code may count on, by PEP 600
     f"lib{name}" for name in ("stdc++.so.6", "gcc_s.so.1", "pthread.so.0", "dl.so.2", "rt.so.1", "util.so.1", "m.so.6")
 ]
 
+_POSTGRES_ENTRY = """#!/bin/sh
+set -eu
+[ -n "${POSTGRES_PASSWORD_FILE:-}" ] || { echo "POSTGRES_PASSWORD_FILE is not set" >&2; exit 1; }
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    initdb --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-host=scram-sha-256
+    echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+    shift
+    pg_ctl -D "$PGDATA" -o "-c listen_addresses='' $*" -w start
+    for file in /docker-entrypoint-initdb.d/*.sql; do
+        psql -v ON_ERROR_STOP=1 --no-psqlrc --username "${POSTGRES_USER:-postgres}" --dbname postgres -f "$file"
+    done
+    pg_ctl -D "$PGDATA" -m fast -w stop
+    set -- postgres "$@"
+fi
+exec "$@" -c listen_addresses='*'
+"""
+
 
 class Image:
     """The root file system of an image, as a tar that grows.
@@ -129,6 +146,33 @@ def python(api: docker.APIClient, name: str) -> None:
         for one in wheel.namelist():
             image.content(f"usr/local/lib/{version}/site-packages/{one}", wheel.read(one))
     image.imported(api, name, "ENV PATH=/usr/local/bin:/bin LD_LIBRARY_PATH=/usr/local/lib")
+
+
+def postgres(api: docker.APIClient, name: str, program: Path) -> None:
+    """PostgreSQL as Debian packages it, and the entry point of the official image: `initdb` at the first start, the
+    password from POSTGRES_PASSWORD_FILE, then the SQL files of /docker-entrypoint-initdb.d by psql."""
+    image = Image({"postgres": 999}, {"var/lib/postgresql/data": (0o700, 999), "run/postgresql": (0o755, 999)})
+    image.link("var/run", "/run")
+    home = program.parents[1]  # /usr/lib/postgresql/NN
+    share = Path("/usr/share/postgresql", home.name)
+    for one in ("postgres", "initdb", "psql", "pg_isready", "pg_ctl"):
+        image.program(home / "bin" / one)
+    image.files(home / "lib", str(home / "lib").lstrip("/"), without=("bitcode",))
+    image.files(share, str(share).lstrip("/"), without=("man",))
+    image.files(Path("/usr/share/zoneinfo"), "usr/share/zoneinfo")
+    image.text("usr/local/bin/docker-entrypoint.sh", _POSTGRES_ENTRY, 0o755)
+    path = f"ENV PATH={home}/bin:/usr/local/bin:/bin PGDATA=/var/lib/postgresql/data"
+    image.imported(
+        api, name, path, 'ENTRYPOINT ["docker-entrypoint.sh"]', 'CMD ["postgres"]', "VOLUME /var/lib/postgresql/data"
+    )
+
+
+def redis(api: docker.APIClient, name: str) -> None:
+    """Redis as Debian packages it; run as another user than root, the official entry point only starts the command."""
+    image = Image({"redis": 999}, {"data": (0o755, 999)})
+    for one in ("redis-server", "redis-cli"):
+        image.program(Path(which(one, "redis-7.0")), f"usr/local/bin/{one}")
+    image.imported(api, name, "ENV PATH=/usr/local/bin:/bin", "WORKDIR /data", "VOLUME /data")
 
 
 def _library(name: str) -> Path:
