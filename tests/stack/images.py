@@ -30,7 +30,7 @@ _POSTGRES_ENTRY = """#!/bin/sh
 set -eu
 [ -n "${POSTGRES_PASSWORD_FILE:-}" ] || { echo "POSTGRES_PASSWORD_FILE is not set" >&2; exit 1; }
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    initdb --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-host=scram-sha-256
+    initdb --encoding=UTF8 --no-locale --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-host=scram-sha-256
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     shift
     pg_ctl -D "$PGDATA" -o "-c listen_addresses='' $*" -w start
