@@ -44,4 +44,4 @@ VOLUME /data
 ENTRYPOINT ["nms-workers"]
 CMD ["worker", "polls"]
 # of the command above; another one brings its own, with its own name: beat, actions, control, edge, traps
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-m", "nms_workers.alive", "polls"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=180s CMD ["python3", "-m", "nms_workers.alive", "polls"]

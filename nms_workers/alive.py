@@ -26,15 +26,17 @@ def stale(path: Path) -> bool:
 def main(arguments: list[str]) -> str:
     """What is wrong with the process whose --name is the only argument; empty: nothing.
 
-    The folder is `run` below `$NMS_DATA`. Beat's file names no host, the others do.
+    The folder is `run` below `$NMS_DATA`. Beat's file names no host, the others do, some by `$NMS_WORKER_NAME`.
     """
     data = os.environ.get("NMS_DATA")
     if len(arguments) != 1 or not data:
         return "usage: NMS_DATA=FOLDER python3 -m nms_workers.alive NAME"
     (name,) = arguments
-    files = [Path(data, "run", f"{one}.heartbeat") for one in (name, f"{name}@{socket.gethostname()}")]
+    host = socket.gethostname()
+    nodes = [name, f"{name}@{host}", f"{name}@{os.environ.get('NMS_WORKER_NAME') or host}"]
+    files = [Path(data, "run", f"{node}.heartbeat") for node in nodes]
     if all(stale(file) for file in files):
-        return f"{name} has not worked for {STALE_SECONDS:g} s: no fresh {files[0]} or {files[1].name}"
+        return f"{name} has not worked for {STALE_SECONDS:g} s: no fresh {files[1]}"
     return ""
 
 

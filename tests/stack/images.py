@@ -136,13 +136,12 @@ def python(api: docker.APIClient, name: str) -> None:
     interpreter = Path(sys.executable).resolve()
     image.program(interpreter, f"usr/local/bin/{version}")
     image.link("usr/local/bin/python3", version)
-    standard = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix, "base": sys.base_prefix}))
+    standard = _standard()
     image.files(standard, f"usr/local/lib/{version}", without=_CAST_OFF)
     image.libraries(*standard.glob("lib-dynload/*.so"))
     for library in _OF_WHEELS:
         image.program(_library(library))
-    (pip,) = standard.glob("ensurepip/_bundled/pip-*.whl")
-    with zipfile.ZipFile(pip) as wheel:
+    with zipfile.ZipFile(pip()) as wheel:
         for one in wheel.namelist():
             image.content(f"usr/local/lib/{version}/site-packages/{one}", wheel.read(one))
     image.imported(api, name, "ENV PATH=/usr/local/bin:/bin LD_LIBRARY_PATH=/usr/local/lib")
@@ -155,7 +154,7 @@ def postgres(api: docker.APIClient, name: str, program: Path) -> None:
     image.link("var/run", "/run")
     home = program.parents[1]  # /usr/lib/postgresql/NN
     share = Path("/usr/share/postgresql", home.name)
-    for one in ("postgres", "initdb", "psql", "pg_isready", "pg_ctl"):
+    for one in ("postgres", "initdb", "psql", "pg_isready", "pg_ctl", "pg_dump", "pg_restore", "createdb"):
         image.program(home / "bin" / one)
     image.files(home / "lib", str(home / "lib").lstrip("/"), without=("bitcode",))
     image.files(share, str(share).lstrip("/"), without=("man",))
@@ -173,6 +172,16 @@ def redis(api: docker.APIClient, name: str) -> None:
     for one in ("redis-server", "redis-cli"):
         image.program(Path(which(one, "redis-7.0")), f"usr/local/bin/{one}")
     image.imported(api, name, "ENV PATH=/usr/local/bin:/bin", "WORKDIR /data", "VOLUME /data")
+
+
+def pip() -> Path:
+    """The wheel of pip that the interpreter brings along; it runs as it is."""
+    (found,) = _standard().glob("ensurepip/_bundled/pip-*.whl")
+    return found
+
+
+def _standard() -> Path:
+    return Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix, "base": sys.base_prefix}))
 
 
 def _library(name: str) -> Path:
