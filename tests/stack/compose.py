@@ -46,9 +46,15 @@ class Compose:
         named = [part for file in files for part in ("--file", str(ROOT / file))]
         done = subprocess.run(
             [self._program, *named, "--ansi=never", *arguments],
-            cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{(done.stdout + done.stderr)[-5000:]}"
         return done.stdout
 
     def config(self, *profiles: str, files: tuple[str, ...] = ("docker-compose.yml",)) -> dict[str, Any]:
@@ -61,5 +67,7 @@ class Compose:
 def make_secrets(folder: Path) -> str:
     """Run the project's script; what it printed."""
     script = ROOT / "deploy" / "secrets.sh"
-    done = subprocess.run([shutil.which("sh") or "sh", script, folder], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [shutil.which("sh") or "sh", script, folder], capture_output=True, text=True, timeout=30, check=True
+    )
     return done.stdout

@@ -1,7 +1,7 @@
 """Images under the official names, made of what this machine has: nothing is pulled from a registry.
 
-Each has the programs, the libraries they are linked with, busybox for everything a shell script calls, and as much of the
-official image's entry point as docker-compose.yml uses.
+Each has the programs, the libraries they are linked with, busybox for everything a shell script calls, and as much of
+the official image's entry point as docker-compose.yml uses.
 """
 
 import io
@@ -30,10 +30,12 @@ _POSTGRES_ENTRY = """#!/bin/sh
 set -eu
 [ -n "${POSTGRES_PASSWORD_FILE:-}" ] || { echo "POSTGRES_PASSWORD_FILE is not set" >&2; exit 1; }
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    initdb --encoding=UTF8 --no-locale --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-host=scram-sha-256
+    initdb --encoding=UTF8 --no-locale --auth-host=scram-sha-256 --username="${POSTGRES_USER:-postgres}" \\
+        --pwfile="$POSTGRES_PASSWORD_FILE"
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     shift
-    pg_ctl -D "$PGDATA" -o "-c listen_addresses='' $*" -w start
+    options="-c listen_addresses='' $*"
+    pg_ctl -D "$PGDATA" -o "$options" -w start
     for file in /docker-entrypoint-initdb.d/*.sql; do
         psql -v ON_ERROR_STOP=1 --no-psqlrc --username "${POSTGRES_USER:-postgres}" --dbname postgres -f "$file"
     done
@@ -104,7 +106,9 @@ class Image:
     def libraries(self, *sources: Path) -> None:
         """The libraries that these need."""
         for source in sources:
-            told = subprocess.run(["ldd", source], capture_output=True, text=True, timeout=30, check=False).stdout
+            told = subprocess.run(
+                [which("ldd", "stack"), source], capture_output=True, text=True, timeout=30, check=False
+            ).stdout
             for library in _LINKED.findall(told):
                 known = library.startswith(("/lib", "/usr/"))
                 self.files(Path(library), library.lstrip("/") if known else f"usr/local/lib/{Path(library).name}")

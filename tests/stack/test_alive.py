@@ -13,7 +13,12 @@ from nms_workers.alive import STALE_SECONDS
 
 
 def check(data: Path, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    environment = {"PATH": os.environ["PATH"], "NMS_DATA": str(data), "PYTHONPATH": str(Path(__file__).parents[2]), **env}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "NMS_DATA": str(data),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **env,
+    }
     argv = [sys.executable, "-m", "nms_workers.alive", *arguments]
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 

@@ -17,7 +17,10 @@ from tests.stack.compose import PROFILES, Compose, make_secrets
 pytestmark = pytest.mark.real("docker-compose")
 
 IN_PROFILE = {
-    "core": {"postgres", "redis", "migrate", "beat", "worker-polls", "worker-actions", "worker-control", "flower", "flows", "traps"},
+    "core": {
+        *("postgres", "redis", "migrate", "beat", "flower", "flows", "traps"),
+        *("worker-polls", "worker-actions", "worker-control"),
+    },
     "discovery": {"discover", "worker-engine"},
     "logs": {"logs"},
     "monitoring": {"prometheus", "grafana", "elasticsearch", "kibana", "netdata", "ntopng", "ntopng-redis"},
@@ -70,7 +73,9 @@ def test_no_container_has_more_power_than_it_needs(everything: dict[str, Any]) -
         assert not one.get("privileged"), name
         assert one.get("network_mode", "") != "host", name
         assert one["logging"]["options"]["max-size"], name
-        sockets = [volume["source"] for volume in one.get("volumes", ()) if str(volume["source"]).endswith("docker.sock")]
+        sockets = [
+            volume["source"] for volume in one.get("volumes", ()) if str(volume["source"]).endswith("docker.sock")
+        ]
         assert bool(sockets) is (name in IN_PROFILE["discovery"] | IN_PROFILE["logs"]), name
     roots = {name for name, one in everything["services"].items() if one.get("user", "").startswith("0")}
     assert roots == {"ntopng", "snmpd", "suricata", "fail2ban", "worker-network", "worker-security"}
@@ -90,7 +95,8 @@ def test_everything_is_bounded_and_healthy_or_told(everything: dict[str, Any]) -
         check = one["healthcheck"]
         assert (check.get("disable") is True) if name == "migrate" else check["test"][0] in ("CMD", "CMD-SHELL"), name
         assert set(one.get("depends_on") or {}) == set() or all(
-            waited["condition"] in ("service_healthy", "service_completed_successfully") for waited in one["depends_on"].values()
+            waited["condition"] in ("service_healthy", "service_completed_successfully")
+            for waited in one["depends_on"].values()
         ), name
         assert one["restart"] == ("on-failure:3" if name == "migrate" else "unless-stopped"), name
 
@@ -111,7 +117,11 @@ def test_segments(everything: dict[str, Any]) -> None:
     assert networks["postgres"] == networks["redis"] == {"core"}
     fleet = {name for name, one in networks.items() if {"nms-monitoring", "nms-network", "nms-security"} <= one}
     assert fleet == {"worker-polls", "worker-actions"}
-    for profile, segment in (("monitoring", "nms-monitoring"), ("network", "nms-network"), ("security", "nms-security")):
+    for profile, segment in (
+        ("monitoring", "nms-monitoring"),
+        ("network", "nms-network"),
+        ("security", "nms-security"),
+    ):
         for name in IN_PROFILE[profile]:
             assert segment in networks[name], name
     assert networks["suricata"] == networks["fail2ban"] == {"nms-security"}
@@ -121,7 +131,10 @@ def test_web_pages_are_published_to_this_machine_only(everything: dict[str, Any]
     for name, one in everything["services"].items():
         for port in one.get("ports", ()):
             assert port["host_ip"] == ("0.0.0.0" if port["protocol"] == "udp" else "127.0.0.1"), name
-    received = {name: {int(p["published"]): p["target"] for p in everything["services"][name]["ports"]} for name in ("traps", "flows")}
+    received = {
+        name: {int(p["published"]): p["target"] for p in everything["services"][name]["ports"]}
+        for name in ("traps", "flows")
+    }
     assert received == {"traps": {162: 1162}, "flows": {2055: 2055, 6343: 6343}}
 
 
@@ -134,13 +147,19 @@ def test_labels_say_what_each_server_is(everything: dict[str, Any]) -> None:
             continue
         kind, of = labels["nms.service.type"], services()[labels["nms.service.type"]]
         labelled[kind] = name
-        settings = {key.removeprefix("nms.target."): text for key, text in labels.items() if key.startswith("nms.target.")}
+        settings = {
+            key.removeprefix("nms.target."): text for key, text in labels.items() if key.startswith("nms.target.")
+        }
         if kind in NOT_FOUND_AT_A_PORT:
             assert "nms.service.port" not in labels
             continue
         port, path = int(labels["nms.service.port"]), labels.get("nms.service.path", "")
         assert port == (3001 if kind == "ntopng" else of.port)  # its usual one is Grafana's
-        where = {"url": f"http://{name}:{port}{path}"} if issubclass(of.Target, HttpSettings) else {"host": name, "port": port}
+        where = (
+            {"url": f"http://{name}:{port}{path}"}
+            if issubclass(of.Target, HttpSettings)
+            else {"host": name, "port": port}
+        )
         try:
             of.Target.model_validate(settings | where)
         except ValidationError as exc:
@@ -154,7 +173,9 @@ def test_labels_say_what_each_server_is(everything: dict[str, Any]) -> None:
 
 
 def test_each_class_of_queues_has_a_worker(everything: dict[str, Any]) -> None:
-    commands = [one["command"] for one in everything["services"].values() if (one.get("command") or [""])[0] == "worker"]
+    commands = [
+        one["command"] for one in everything["services"].values() if (one.get("command") or [""])[0] == "worker"
+    ]
     assert {command[1] for command in commands} == set(CLASSES)
 
 
@@ -164,7 +185,10 @@ def test_settings_of_the_stack(compose: Compose, monkeypatch: pytest.MonkeyPatch
     for name, value in config["services"]["worker-polls"]["environment"].items():
         monkeypatch.setenv(name, value)
     settings = Settings.load(Path(__file__).parents[2] / "deploy" / "nms.toml")
-    assert {(one.service, one.settings["host"]) for one in settings.targets} == {("postgresql", "postgres"), ("redis", "redis")}
+    assert {(one.service, one.settings["host"]) for one in settings.targets} == {
+        ("postgresql", "postgres"),
+        ("redis", "redis"),
+    }
     held = {secret["source"] for secret in config["services"]["worker-polls"]["secrets"]}
     references = [settings.database.url, settings.redis.url, settings.web.flower_auth]
     references += [one.validated().password for one in settings.targets]  # type: ignore[attr-defined]
@@ -179,7 +203,9 @@ def test_secrets_are_made_once_and_only_for_their_owner(tmp_path: Path) -> None:
     assert len(made) == first.count("made ") >= 18
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o444}
-    random = [made[f"{name}.txt"].strip() for name in ("postgres", "nms_db", "redis", "elastic", "grafana", "snmp_auth")]
+    random = [
+        made[f"{name}.txt"].strip() for name in ("postgres", "nms_db", "redis", "elastic", "grafana", "snmp_auth")
+    ]
     assert len(set(random)) == len(random)
     assert all(re.fullmatch(r"[0-9a-f]{48}", one) for one in random)
     assert made["database_url.txt"] == f"postgresql://nms:{made['nms_db.txt'].strip()}@postgres:5432/nms\n"

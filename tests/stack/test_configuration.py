@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ import redis
 import yaml
 from prometheus_client import REGISTRY
 
+from nms_workers.runtime import Runtime
+from nms_workers.settings import Settings
 from nms_workers.store.migrations import upgrade
 from tests.conftest import StartServer
+from tests.real.fleet import until
 from tests.servers import program
 from tests.stack.compose import ROOT, make_secrets
 
@@ -115,7 +118,9 @@ def test_every_metric_that_is_asked_for_is_one_of_ours() -> None:
 
 
 def test_dashboards_name_sources_that_are_provisioned() -> None:
-    sources = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "nms.yml").read_text())["datasources"]
+    sources = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "nms.yml").read_text())[
+        "datasources"
+    ]
     assert {target["datasource"]["uid"] for _, target in targets()} <= {one["uid"] for one in sources}
     for one in sources:
         for secret in one.get("secureJsonData", {}).values():
@@ -148,3 +153,43 @@ def test_every_query_of_the_dashboards_runs_as_the_reader(start_server: StartSer
             assert connection.execute(query).fetchall() == [], where
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("DELETE FROM targets")
+
+
+@pytest.mark.real("haproxy", "valkey-9")
+def test_the_fleets_redis_follows_the_master(
+    start_server: StartServer, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`redis-master.cfg`: the master dies, its replica is promoted, as Sentinel would, and the same URL goes on."""
+    first = start_server("valkey-9", password="plain")
+    follow = {"replicaof": f"{first.host} {first.port}", "masterauth": first.password}
+    second = start_server("valkey-9", password="plain", conf=follow)
+    port = free_port()
+    env = {
+        "REDIS_PASSWORD": first.password,
+        "REDIS_BIND": f"127.0.0.1:{port}",
+        "REDIS_FIRST": f"{first.host}:{first.port}",
+        "REDIS_SECOND": f"{second.host}:{second.port}",
+    }
+    argv = [program("haproxy"), "-db", "-f", DEPLOY / "haproxy" / "redis-master.cfg"]
+    proxy = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.setenv("NMS_REDIS_URL", f"redis://:{first.password}@127.0.0.1:{port}/0")
+    here = Runtime(Settings.load(None)).redis
+    try:
+        until(lambda: _set(here, "before"), "the master is reached")
+        with redis.Redis.from_url(second.url) as replica:
+            until(lambda: replica.get("state") == b"before", "the replica has it")
+            first.kill()
+            replica.replicaof("NO", "ONE")
+            until(lambda: _set(here, "after"), "the new master is reached")
+            assert replica.get("state") == b"after"
+    finally:
+        here.close()
+        proxy.terminate()
+        proxy.wait(20)
+
+
+def _set(client: "redis.Redis", value: str) -> bool:
+    try:
+        return bool(client.set("state", value))
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError):
+        return False

