@@ -35,7 +35,7 @@ LIMITS = {  # of the design: bytes and processors
 }
 WRITABLE = {"elasticsearch", "netdata"}  # their own start scripts write beside their programs
 UNPINNED = {"ntopng"}  # its vendor has no tags of versions
-NOT_FOUND_AT_A_PORT = {"suricata", "fail2ban", "traffic_control"}
+NOT_FOUND_AT_A_PORT = {"docker", "suricata", "fail2ban", "traffic_control"}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_labels_say_what_each_server_is(everything: dict[str, Any]) -> None:
         for text in settings.values():
             if text.startswith("file:"):
                 assert text.removeprefix("file:/run/secrets/") in held, name
-    assert set(labelled) == set(services()) - {"docker", "flows"}
+    assert set(labelled) == set(services()) - {"flows"}  # which has no server
     assert labelled["postgresql"] == "postgres"
 
 
