@@ -163,12 +163,20 @@ def stack(
     begun = time.monotonic()
     try:
         scale = [f"--scale={name}=0" for name in {"flows"} - COMMANDS]
-        compose.run("--profile=core", "up", "--detach", "--wait", "--no-build", "--pull=never", *scale, seconds=480)
+        up(compose, *scale)
         yield Stack(compose, api, secrets, time.monotonic() - begun)
     finally:
         compose.run("--profile=core", "down", "--volumes", "--timeout=20", seconds=120)
     assert not api.containers(all=True), "down leaves nothing"
     assert not api.volumes()["Volumes"]
+
+
+def up(compose: Compose, *options: str) -> None:
+    """Start the profile `core`, and return when all of it is healthy; else tell what the containers said."""
+    try:
+        compose.run("--profile=core", "up", "--detach", "--wait", "--no-build", "--pull=never", *options, seconds=480)
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}\n{compose.run('--profile=core', 'logs', '--tail=15')}") from None
 
 
 def test_the_image_runs_as_nobody_special_on_a_root_that_cannot_be_written(api: docker.APIClient, image: str) -> None:
