@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,7 +135,6 @@ class Stack:
     compose: Compose
     api: docker.APIClient
     secrets: Path
-    seconds: float
 
     def container(self, service: str) -> dict[str, Any]:
         (found,) = self.api.containers(all=True, filters={"label": f"com.docker.compose.service={service}"})
@@ -160,11 +158,10 @@ def stack(
     services = compose.config("core")["services"]
     images.postgres(api, services["postgres"]["image"], program("postgresql-15"))
     images.redis(api, services["redis"]["image"])
-    begun = time.monotonic()
     try:
         scale = [f"--scale={name}=0" for name in {"flows"} - COMMANDS]
         up(compose, *scale)
-        yield Stack(compose, api, secrets, time.monotonic() - begun)
+        yield Stack(compose, api, secrets)
     finally:
         compose.run("--profile=core", "down", "--volumes", "--timeout=20", seconds=120)
     assert not api.containers(all=True), "down leaves nothing"
