@@ -69,7 +69,7 @@ class DockerTarget(TargetSettings):
         act_on_unlabelled: act on containers without the label `nms.service=true` too.
         allow_exec: whether commands may be run in containers.
         own: containers of the fleet itself, by name: they are never acted on unless that is confirmed.
-        registries: who we are at registries of images, by their host: `registry.example.net:5000`.
+        registries: who we are at registries of images, by their host: `docker.io`, `registry.example.net:5000`.
         backups: None: volumes cannot be backed up.
     """
 
