@@ -18,10 +18,10 @@ ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
 export UV_CACHE_DIR := $(CURDIR)/.venv/cache
 endif
 
-.PHONY: help up test lint lock docs clean
+.PHONY: help up test lint lock docs secrets image clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: .venv/installed ## install and run everything; Ctrl-C stops it
 	@$(BIN)/nms-workers up $(ARGS)
@@ -41,6 +41,13 @@ lock: $(BIN)/uv ## choose the newest versions that fit and pin them
 
 docs: .venv/installed ## write the page of every service
 	@$(BIN)/nms-workers pages docs/services
+
+secrets: ## make the secrets of docker-compose.yml that are missing
+	@deploy/secrets.sh
+
+image: ## build the image of docker-compose.yml
+	@docker build --quiet --tag nms-workers:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	    --build-arg REVISION=$$(git rev-parse --short HEAD) $(ARGS) .
 
 clean: ## remove what make made, not the data
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,29 +4,22 @@ A process that lives but lost its broker stops touching it; asking the worker ov
 every time. The file is `<data>/run/<node name>.heartbeat`.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
 
+from nms_workers.alive import STALE_SECONDS, stale
 from nms_workers.settings import Settings, config_path
 
+__all__ = ["EVERY_SECONDS", "STALE_SECONDS", "Heartbeat", "folder", "stale"]
+
 EVERY_SECONDS = 2.0
-STALE_SECONDS = 15.0
 
 
 def folder(settings: Settings) -> Path:
     """Where the heartbeat files lie."""
     return settings.data / "run"
-
-
-def stale(path: Path) -> bool:
-    """Whether the worker of this file has stopped consuming."""
-    try:
-        return time.time() - path.stat().st_mtime > STALE_SECONDS
-    except FileNotFoundError:
-        return True
 
 
 class Heartbeat(bootsteps.StartStopStep):

@@ -256,11 +256,12 @@ class Flows(Section):
 
 
 class Web(Section):
-    """Where Flower listens."""
+    """Where Flower listens, and the metrics that processes are told to serve (`--metrics PORT`)."""
 
     host: str = "127.0.0.1"
     flower_port: int = Field(default=5555, ge=0, le=65_535)
     flower_auth: Secret | None = None
+    metrics_host: str = "127.0.0.1"
 
 
 def matches(patterns: Iterable[str], service_action: str, target: str = "") -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nms_workers.cli.metrics import serve
 from nms_workers.queues import CLASSES, queues_of
 from nms_workers.settings import Settings, config_path
 
@@ -23,7 +24,7 @@ def worker(
     name: Annotated[str, typer.Option(help="Unique on this host; default: the class.")] = "",
     concurrency: Annotated[int, typer.Option(help="Threads or processes; default: [workers] of the settings.")] = 0,
     queues: Annotated[str, typer.Option(help="Only these queues, comma separated; default: those of the class.")] = "",
-    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
     """Run one Celery worker of a class. `edge` polls and changes the targets whose setting `worker` names this host.
@@ -38,11 +39,8 @@ def worker(
         os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from nms_workers.app import create_app
 
-    if metrics:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics, addr="127.0.0.1")
     settings = Settings.load(config_path())
+    serve(metrics, settings)
     sizes = settings.workers
     default = {
         "polls": sizes.poll_threads,

