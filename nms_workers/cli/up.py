@@ -149,8 +149,13 @@ def _traps(settings: Settings) -> list[str]:
     return ["traps"] if settings.traps.listen else []
 
 
+def _logs(settings: Settings) -> list[str]:
+    """The shipper of logs, if the settings name any."""
+    return ["logs"] if settings.logs.any else []
+
+
 def _ours(settings: Settings, name: str) -> Process:
-    command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
+    command = [name] if name in ("beat", "flower", "logs", "traps") else ["worker", name]
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -206,8 +211,9 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     here = runtime()
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
+    listeners = [*_traps(settings), *_logs(settings)]
     supervisor.start(
-        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *_traps(settings), "beat", "flower")
+        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *listeners, "beat", "flower")
     )
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")
