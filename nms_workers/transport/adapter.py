@@ -32,7 +32,8 @@ class _TlsSocket(ssl.SSLSocket):
         return super().recv_into(*args, **kwargs)
 
 
-def _keep_deadline(plain: socket.socket) -> _Socket:
+def keep_deadline(plain: socket.socket) -> socket.socket:
+    """The same connection as a socket that asks for the time left before each read."""
     timeout = plain.gettimeout()
     sock = _Socket(fileno=plain.detach())
     sock.settimeout(timeout)
@@ -41,12 +42,12 @@ def _keep_deadline(plain: socket.socket) -> _Socket:
 
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        return _keep_deadline(super()._new_conn())
+        return keep_deadline(super()._new_conn())
 
 
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        return _keep_deadline(super()._new_conn())
+        return keep_deadline(super()._new_conn())
 
     def connect(self) -> None:
         pinned = self.ssl_context

@@ -4,6 +4,7 @@ Each listens on the loopback interface only, keeps its data in its own folder ac
 to say to `server.log` there. A program that is not on this machine is a `ServerMissing`, which says how to get it.
 """
 
+from tests.servers.docker import DockerServer
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
@@ -26,6 +27,7 @@ __all__ = [
     "SERVERS",
     "SURICATA",
     "Conf",
+    "DockerServer",
     "Fail2banServer",
     "Gns3Server",
     "HaproxyServer",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.debian import unpack
+from tests.servers.docker import DockerServer
 from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
@@ -69,6 +70,7 @@ SERVERS: dict[str, Source] = {
     "snmpsim": Source(
         SnmpsimServer, "bin/snmpsim-command-responder", requirement="snmpsim==1.2.2 snmpsim-data==1.0.1 cryptography"
     ),
+    "docker": Source(DockerServer, "/usr/sbin/dockerd", install="apt-get install docker.io busybox-static"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }
