@@ -212,9 +212,7 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
     listeners = [*_traps(settings), *_logs(settings)]
-    supervisor.start(
-        *_fleet(settings, "polls", "control", "actions", *_edge(settings), *listeners, "beat", "flower")
-    )
+    supervisor.start(*_fleet(settings, "polls", "control", "actions", *_edge(settings), *listeners, "beat", "flower"))
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")
     for target in list(targets)[:_QUIET_LINES]:

@@ -1,8 +1,9 @@
 """Where each source stands, on disk: what is delivered, and the one batch of which that is not known yet.
 
-SQLite with WAL and `synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous): what was committed survives
-the process and the machine. A batch is noted whole before it is sent, so that after a sudden end the very same is sent
-again, with the same ids, however its lines would be put together now; its sources move on when it is acknowledged.
+SQLite with WAL and `synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous): what was committed
+survives the process and the machine. A batch is noted whole before it is sent, so that after a sudden end the very same
+is sent again, with the same ids, however its lines would be put together now; its sources move on when it is
+acknowledged.
 """
 
 import fcntl
@@ -148,7 +149,7 @@ class Cursors:
         """Every file that was seen at this path."""
         with self._guarded() as db:
             found = db.execute("SELECT * FROM files WHERE path = ? ORDER BY key", (path,))
-            return [FileRow(*row[:-1], bool(row[-1])) for row in found]
+            return [FileRow(*row)._replace(done=bool(row[6])) for row in found]
 
     def keep_file(self, row: FileRow) -> None:
         """A new file, or one of which more is known now. Before anything of it is read."""

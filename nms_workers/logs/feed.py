@@ -59,6 +59,11 @@ class Feed:
         self._owed_at = now
         return max(0.0, self._owed / self._rate - 1.0)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a line may still belong to what came last."""
+        return self._joiner.waiting
+
     def idle(self) -> None:
         """Nothing came just now. What waited long enough for a line that belongs to it is handed on."""
         if self._joiner.waiting and self._clock() - self._last >= self._join_for:

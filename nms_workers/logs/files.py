@@ -14,15 +14,18 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nms_workers.logs import metrics
-from nms_workers.logs.cursors import Cursors, FileRow
+from nms_workers.logs.cursors import FileRow
 from nms_workers.logs.feed import Feed
+from nms_workers.logs.joining import rule_of
+from nms_workers.logs.origin import Origin, Way
+from nms_workers.logs.streams import stream_of
 from nms_workers.logs.tail import HEAD, Tail
-from nms_workers.settings import LogFiles, Logs
+from nms_workers.settings import LogFiles
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ _TURN_BYTES = 262_144  # read of one file before the next has its turn
 _LEAVING_SECONDS = 30.0  # who writes may go on for so long in a file that was renamed
 _REMEMBERED = 20  # files of one path that are done, by which copies are known
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
-
-MakeFeed = Callable[[FileRow, LogFiles], Feed]
 
 
 @dataclass
@@ -59,21 +60,12 @@ class Files:
     """All files of the settings. For one thread.
 
     Args:
-        room: whether anything may be read now.
-        clock: seconds, as `time.monotonic`.
+        host: what this host is called.
     """
 
-    def __init__(
-        self,
-        settings: Logs,
-        wanted: tuple[LogFiles, ...],
-        cursors: Cursors,
-        feed: MakeFeed,
-        room: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._settings, self._wanted, self._cursors = settings, wanted, cursors
-        self._feed, self._room, self._clock = feed, room, clock
+    def __init__(self, way: Way, wanted: tuple[LogFiles, ...], host: str) -> None:
+        self._way, self._wanted, self._host = way, wanted, host
+        self._settings, self._cursors = way.settings, way.cursors
         self._places: dict[Path, _Place] = {}
         self._complained: set[Path] = set()
 
@@ -99,12 +91,15 @@ class Files:
     def read(self) -> bool:
         """One turn for every file. Whether any line came."""
         came = False
-        now = self._clock()
+        now = time.monotonic()
         for one in list(self._followed()):
             one.feed.idle()
-            if now < one.resting_until or not self._room():
+            if now < one.resting_until or not self._way.intake.room:
                 continue
-            came = self._turn(one, now) or came
+            try:
+                came = self._turn(one, now) or came
+            except OSError as exc:
+                self._complain(one.tail.path, exc)
         return came
 
     def _turn(self, one: _Followed, now: float) -> bool:
@@ -207,7 +202,7 @@ class Files:
     def _leave(self, place: _Place) -> None:
         """It is renamed or deleted: read on until nobody writes to it any more."""
         if place.current is not None:
-            place.current.leaves_at = self._clock() + _LEAVING_SECONDS
+            place.current.leaves_at = time.monotonic() + _LEAVING_SECONDS
             place.leaving.append(place.current)
             place.current = None
 
@@ -262,7 +257,7 @@ class Files:
     def _follow_rotated(self, place: _Place, row: FileRow, sibling: Path) -> None:
         offset = int(self._cursors.position(row.key) or 0)
         tail = Tail(sibling, offset, self._settings.line_bytes)
-        leaves_at = self._clock() + _LEAVING_SECONDS if tail.is_file(row.device, row.inode) else 0.0
+        leaves_at = time.monotonic() + _LEAVING_SECONDS if tail.is_file(row.device, row.inode) else 0.0
         place.leaving.append(_Followed(row, tail, self._feed(row, place.wanted), leaves_at))
 
     def _end(self, one: _Followed) -> None:
@@ -277,6 +272,23 @@ class Files:
 
     # ------------------------------------------------------------------ what is known of files
 
+    def _feed(self, row: FileRow, wanted: LogFiles) -> Feed:
+        kind = wanted.service or ""
+        service = {key: value for key, value in (("name", wanted.name or kind), ("type", kind)) if value}
+        origin = Origin(
+            source=row.key,
+            medium="file",
+            stream=wanted.stream or stream_of(kind),
+            rule=rule_of(kind, wanted.joining or ""),
+            fields={
+                "host": {"name": self._host},
+                "event": {"dataset": f"{kind or 'file'}.log", "kind": "event"},
+                "log": {"file": {"path": row.path}},
+                **({"service": service} if service else {}),
+            },
+        )
+        return Feed(origin, self._settings, self._way.intake.put)
+
     def _new_row(self, path: Path, where: Path, *, done: bool = False) -> FileRow:
         with _opened(where, self._settings.line_bytes) as tail:
             row = FileRow(uuid.uuid4().hex, str(path), tail.device, tail.inode, *tail.head(), done)
@@ -287,8 +299,9 @@ class Files:
         """A file that has grown is known by more of its beginning."""
         if one.row.head_size < HEAD and one.tail.size > one.row.head_size and one.leaves_at is None:
             size, head = one.tail.head()
-            one.row = one.row._replace(head_size=size, head=head)
-            self._cursors.keep_file(one.row)
+            known = one.row._replace(head_size=size, head=head)
+            self._cursors.keep_file(known)
+            one.row = known
 
     def _lose(self, row: FileRow) -> None:
         """It is nowhere any more. What it had after what was read is lost, if it had anything."""

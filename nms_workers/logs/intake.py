@@ -64,9 +64,7 @@ class Intake:
         with self._changed:
             if not self._changed.wait_for(lambda: self._stopped or bool(self._lines), wait):
                 return []
-            self._changed.wait_for(
-                lambda: self._stopped or len(self._lines) >= lines or self._used >= size, linger
-            )
+            self._changed.wait_for(lambda: self._stopped or len(self._lines) >= lines or self._used >= size, linger)
             taken: list[Line] = []
             used = 0
             while self._lines and len(taken) < lines and (not taken or used + self._lines[0].size <= size):

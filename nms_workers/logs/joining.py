@@ -77,7 +77,7 @@ class Joiner:
     """The lines of one source, put together. For one thread.
 
     Args:
-        lines, size: what one entry has at most, in lines and in characters; what would belong to a full one begins another.
+        lines, size: what one entry has at most, in lines and in characters; what belongs to a full one begins another.
     """
 
     def __init__(self, rule: Rule, lines: int, size: int) -> None:

@@ -45,7 +45,8 @@ _SEVERITIES: dict[Level, Severity] = {
 }
 
 # At the beginning of a line, perhaps in brackets; or as a field of a line of JSON. ISO 8601.
-_MOMENT = r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?[0-9]* ?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?"
+_CLOCK = r"([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?[0-9]*"
+_MOMENT = rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})[T ]{_CLOCK} ?(Z|UTC|GMT|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 _TIME = re.compile(rf"^\W{{0,3}}{_MOMENT}")
 _TIME_FIELD = re.compile(rf'"(?:@?timestamp|time|ts)"\s*:\s*"{_MOMENT}')
 

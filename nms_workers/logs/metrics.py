@@ -15,5 +15,7 @@ LIMITED = Counter("nms_logs_limited_seconds", "Time in which sources were not re
 LAG = Gauge("nms_logs_lag_seconds", "Age of the newest line that was delivered last.", ("stream",))
 WAITING = Gauge("nms_logs_waiting_bytes", "What was read and is not delivered.")
 SOURCES = Gauge("nms_logs_sources", "Files and containers that are followed.", ("from",))
-OVER = Gauge("nms_logs_sources_over_bound", "Files and containers that are not followed: there are too many.", ("from",))
+OVER = Gauge(
+    "nms_logs_sources_over_bound", "Files and containers that are not followed: there are too many.", ("from",)
+)
 CONNECTED = Gauge("nms_logs_connected", "Whether the last delivery succeeded (1) or not (0).")

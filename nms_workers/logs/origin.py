@@ -3,8 +3,11 @@
 from typing import Literal, NamedTuple
 
 from nms_workers.logs.batch import Document
+from nms_workers.logs.cursors import Cursors
+from nms_workers.logs.intake import Intake
 from nms_workers.logs.joining import Rule
 from nms_workers.logs.streams import StreamName
+from nms_workers.settings import Logs
 
 
 class Origin(NamedTuple):
@@ -23,3 +26,11 @@ class Origin(NamedTuple):
     stream: StreamName
     rule: Rule
     fields: Document
+
+
+class Way(NamedTuple):
+    """What every source needs: how lines are taken, from where, and where they are put."""
+
+    settings: Logs
+    cursors: Cursors
+    intake: Intake
