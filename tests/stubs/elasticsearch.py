@@ -381,10 +381,10 @@ class ElasticsearchStub(Stub):
         while lines:
             ((op, about),) = lines.pop(0).items()
             document = None if op == "delete" else lines.pop(0)
-            items.append({op: self._write(op, about, document)})
+            items.append({op: self._item(op, about, document)})
         return {"took": 3, "errors": any("error" in one for item in items for one in item.values()), "items": items}
 
-    def _write(self, op: str, about: Json, document: Json | None) -> Json:
+    def _item(self, op: str, about: Json, document: Json | None) -> Json:
         name = about["_index"]
         key = about.get("_id") or f"made-{next(self._ids)}"
         told = {"_index": name, "_id": key}
@@ -395,11 +395,12 @@ class ElasticsearchStub(Stub):
         if refusal := self._troubled(document):
             return told | refusal
         if name not in self.streams and name not in self.indices and name in self.templates:
-            self.make_stream(
-                name,
-                template=name,
-                ilm_policy=self.templates[name]["template"]["settings"].get("index.lifecycle.name", ""),
-            )
+            policy = self.templates[name]["template"]["settings"].get("index.lifecycle.name", "")
+            self.make_stream(name, template=name, ilm_policy=policy)
+        return self._write(op, told, document)
+
+    def _write(self, op: str, told: Json, document: Json | None) -> Json:
+        name, key = told["_index"], told["_id"]
         if name in self.streams:
             if op != "create":
                 reason = "only write ops with an op_type of create are allowed in data streams"
