@@ -108,9 +108,10 @@ class ElasticOutlet:
         self._client.close()
 
     def _bulk(self, es: Any, lines: Sequence[Line]) -> Any:
-        operations: list[dict[str, Any]] = []
+        operations: list[bytes] = []
         for line in lines:
-            operations += [{"create": {"_index": self._streams[line.stream].stream, "_id": line.id}}, line.document]
+            action = {"create": {"_index": self._streams[line.stream].stream, "_id": line.id}}
+            operations += [msgspec.json.encode(action), msgspec.json.encode(line.document)]
         return es.bulk(operations=operations, filter_path=["items.*.status", "items.*.error"])
 
     def _sort(self, lines: Sequence[Line], items: Sequence[_Item]) -> list[Line]:

@@ -306,7 +306,7 @@ class Files:
     def _lose(self, row: FileRow) -> None:
         """It is nowhere any more. What it had after what was read is lost, if it had anything."""
         log.warning("%s was rotated and is gone: what was not read of it before cannot be read any more", row.path)
-        metrics.DROPPED.labels("file_gone").inc()
+        metrics.LOST.inc()
         self._cursors.keep_file(row._replace(done=True))
 
     def _prune(self, path: Path) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from nms_workers.logs.events import EventsOutlet
 from nms_workers.masking import MASK
+from nms_workers.store.engine import make_engine
+from nms_workers.store.migrations import upgrade
 from nms_workers.store.spool import Spool
 from nms_workers.store.writer import Writer
 from tests.fleet.stores import database_url, engine, postgres_name, rows, wait_until
@@ -84,9 +87,6 @@ def test_delivered_and_never_acknowledged(ship: Ship, engine: Engine, writer: Wr
 def test_postgresql_is_away_for_a_while(
     ship: Ship, start_server: Callable[..., Server], tmp_path: Path, path: Path
 ) -> None:
-    from nms_workers.store.engine import make_engine
-    from nms_workers.store.migrations import upgrade
-
     server = start_server("postgresql-18")
     upgrade(server.url)
     engine, writer = make_engine(server.url), Writer(Spool(tmp_path / "spool"), server.url)
@@ -110,8 +110,6 @@ def test_postgresql_is_away_for_a_while(
 
 
 def _quietly(engine: Engine) -> int:
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         return len(told(engine))
     except SQLAlchemyError:

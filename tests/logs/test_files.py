@@ -1,15 +1,17 @@
 """Files that grow, are renamed, copied, emptied, deleted: each line once."""
 
+import gzip
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from nms_workers.logs import files as module
 from nms_workers.logs.batch import Batch
 from tests.logs.conftest import Read, Reading, append, logs, numbered
-from datetime import UTC, datetime
 
 
 def acknowledge(reading: Reading, count: int | None = None) -> None:
@@ -256,3 +258,35 @@ def test_what_is_no_file_is_told_and_the_rest_is_read(read: Read, path: Path, ca
     assert reading.look() == []
     told = [one for one in caplog.messages if "cannot be read" in one]
     assert len(told) == 2
+
+
+def test_gone_before_it_was_read_is_told(read: Read, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = REGISTRY.get_sample_value("nms_logs_lost_files_total") or 0.0
+    append(path, *numbered(1, 2))
+    reading = read(logs(path))
+    reading.look()
+    acknowledge(reading, 1)
+    path.rename(path.with_name("app.log.1"))
+    path.with_name("app.log.1.gz").write_bytes(gzip.compress(path.with_name("app.log.1").read_bytes()))
+    path.with_name("app.log.1").unlink()
+    append(path, *numbered(3, 3))
+    assert read(logs(path)).look() == numbered(3, 3)
+    assert REGISTRY.get_sample_value("nms_logs_lost_files_total") == before + 1
+    assert "cannot be read any more" in caplog.text
+    assert read(logs(path)).look() == numbered(3, 3)
+    assert REGISTRY.get_sample_value("nms_logs_lost_files_total") == before + 1
+
+
+def test_a_number_that_is_used_again(read: Read, path: Path) -> None:
+    """What is created in the place of a deleted file often gets its inode."""
+    append(path, *numbered(1, 5))
+    reading = read(logs(path))
+    reading.look()
+    acknowledge(reading)
+    reading.files.close()
+    (row,) = reading.cursors.files(str(path))
+    other = path.with_name("other")
+    append(other, *numbered(6, 20))
+    reading.cursors.keep_file(row._replace(inode=other.stat().st_ino))
+    other.replace(path)
+    assert read(logs(path)).look() == numbered(6, 20)

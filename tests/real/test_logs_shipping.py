@@ -1,4 +1,4 @@
-"""`nms-workers logs` as a process that is killed again and again: each line of a real container and of rotated files once."""
+"""`nms-workers logs`, killed again and again: each line of a real container and of rotated files comes once."""
 
 import os
 import re
@@ -23,15 +23,15 @@ from tests.stubs.elasticsearch import ElasticsearchStub
 
 __all__ = ["database_url", "engine", "postgres_name", "red", "redis_server"]
 
-LINES = 6_000
-_PART = 3_000
+LINES = 3_000
+_PART = 1_000
 _SPEAKS = """
 i=0
 while [ $i -lt {lines} ]; do
   i=$((i+1))
   echo "out $i"
   if [ $((i % 3)) = 0 ]; then echo "err $i" >&2; fi
-  if [ $((i % 500)) = 0 ]; then sleep 0.2; fi
+  if [ $((i % 200)) = 0 ]; then sleep 0.2; fi
 done
 """
 
@@ -78,12 +78,10 @@ class Process:
         with self._log.open("ab") as log:
             begun = log.tell()
             argv = [sys.executable, "-m", "nms_workers", "logs", *options]
-            self._process = subprocess.Popen(argv, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until(
-            lambda: b"logs are shipped" in self._log.read_bytes()[begun:] or self._process.poll() is not None,
-            "it ships",
-        )
-        assert self._process.poll() is None, self.words()
+            process = subprocess.Popen(argv, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._process = process
+        until(lambda: b"logs are shipped" in self._log.read_bytes()[begun:] or process.poll() is not None, "it ships")
+        assert process.poll() is None, self.words()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -123,10 +121,16 @@ def shipper(tmp_path: Path) -> Iterator[Start]:
         one.stop()
 
 
+@pytest.fixture
+def stores(database_url: str, redis_server: Server) -> dict[str, str]:
+    """Where the history is, as the command is told."""
+    return {"NMS_DATABASE_URL": database_url, "NMS_REDIS_URL": redis_server.url}
+
+
 def elasticsearch(stub: ElasticsearchStub, logs: str) -> str:
     """Settings with a cluster, and this section."""
     target = f'[[targets]]\nservice = "elasticsearch"\nname = "main"\nurl = "{stub.url}"\n'
-    return f'[logs]\nelasticsearch = "main"\nbulk_lines = 200\n{logs}\n{target}'
+    return f'[logs]\nelasticsearch = "main"\nbulk_lines = 100\n{logs}\n{target}'
 
 
 def docker_target(server: DockerServer) -> str:
@@ -265,16 +269,11 @@ class Rotated:
 
 @pytest.mark.timeout(400)
 def test_events_in_postgresql_while_the_shipper_is_killed(
-    shipper: Start,
-    engine: Engine,
-    database_url: str,
-    redis_server: Server,
-    tmp_path: Path,
-    free_port: Callable[[], int],
+    shipper: Start, stores: dict[str, str], engine: Engine, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     log = Rotated(tmp_path / "app.log")
     section = f'[logs]\nbulk_lines = 100\n[[logs.files]]\npaths = ["{log.path}"]\nservice = "json"\n'
-    process = shipper(section, NMS_DATABASE_URL=database_url, NMS_REDIS_URL=redis_server.url)
+    process = shipper(section, **stores)
     for _ in range(4):
         log.write(1000)
         process.start()
