@@ -11,6 +11,7 @@ What was rotated before a path was first looked at is not read.
 
 import glob
 import logging
+import os
 import re
 import time
 import uuid
@@ -68,13 +69,14 @@ class Files:
         self._settings, self._cursors = way.settings, way.cursors
         self._places: dict[Path, _Place] = {}
         self._complained: set[Path] = set()
+        self._ended: set[str] = set()  # keys of files that were read to their end
 
     def scan(self) -> None:
         """See which files there are, and what became of those that were there."""
         paths = self._paths()
         metrics.OVER.labels("file").set(max(0, len(paths) - self._settings.max_files))
-        for path, wanted in list(paths.items())[: self._settings.max_files]:
-            place = self._places.get(path)
+        for path in self._chosen(list(paths)):
+            wanted, place = paths[path], self._places.get(path)
             try:
                 if place is None:
                     place = _Place(wanted)
@@ -83,9 +85,8 @@ class Files:
                 self._look(path, place)
             except OSError as exc:
                 self._complain(path, exc)
-        for path, place in self._places.items():
-            if path not in paths and place.current is not None and not path.exists():
-                self._leave(place)
+        for path in [one for one in self._places if one not in paths and not one.exists()]:
+            self._gone(path, self._places[path])
         metrics.SOURCES.labels("file").set(sum(1 for _ in self._followed()))
 
     def read(self) -> bool:
@@ -143,6 +144,22 @@ class Files:
             if not path.name.endswith(_PACKED)
             and not any(_is_rotated(path.name, other.name) for other in beside[path.parent] if other != path)
         }
+
+    def _chosen(self, paths: list[Path]) -> list[Path]:
+        """As many as may be followed: those that are, then those that were written last."""
+        if len(paths) <= self._settings.max_files:
+            return paths
+        ages = {path: -path.stat().st_mtime if path.exists() else 0.0 for path in paths}
+        return sorted(paths, key=lambda path: (path not in self._places, ages[path]))[: self._settings.max_files]
+
+    def _gone(self, path: Path, place: _Place) -> None:
+        """Nothing is at this path. Once what was there is delivered, it is forgotten."""
+        self._leave(place)
+        rows = self._rows(path)
+        if not place.leaving and all(row.done for row in rows) and not self._siblings(path):
+            self._cursors.forget([row.key for row in rows])
+            self._ended.difference_update(row.key for row in rows)
+            del self._places[path]
 
     def _followed(self) -> Iterator[_Followed]:
         for place in self._places.values():
@@ -222,6 +239,7 @@ class Files:
         if last is not None:
             emptied.feed.add(last)
         emptied.feed.end()
+        self._ended.add(emptied.row.key)
 
     def _missed(self, path: Path, place: _Place) -> None:
         """Files that were at this path between two looks."""
@@ -237,26 +255,43 @@ class Files:
 
     def _follow(self, path: Path, place: _Place) -> None:
         """Read what is at the path now."""
-        tail = Tail(path, 0, self._settings.line_bytes)
-        if self._is_open(tail):  # another name of a file that is read already
-            tail.close()
-            return
-        open_keys = {one.row.key for one in self._followed()}
-        row = _row_of(tail, [row for row in self._rows(path) if not row.done and row.key not in open_keys])
-        if row is None:
-            row = self._new_row(path, path)
-            if place.new and place.wanted.start == "end":
-                self._cursors.place(row.key, str(tail.size))
+        with _opened(path, self._settings.line_bytes) as tail:
+            back = next((one for one in place.leaving if one.tail.is_file(tail.device, tail.inode)), None)
+            if back is not None and not self._emptied(back):  # it was renamed, and renamed back
+                place.leaving.remove(back)
+                back.leaves_at, place.current = None, back
+            if self._is_open(tail):  # or this is another name of a file that is read already
+                return
+            row = self._known_row(path, tail)
+            if row is not None and row.key in self._ended:  # its last lines are on their way: not yet
+                return
+            if row is None:
+                row = self._new_row(path, path)
+                if place.new and place.wanted.start == "end":
+                    self._cursors.place(row.key, str(tail.size))
         place.new = False
-        offset = int(self._cursors.position(row.key) or 0)
-        tail.close()
+        offset = self._position(row)
         place.current = _Followed(row, Tail(path, offset, self._settings.line_bytes), self._feed(row, place.wanted))
         self._complained.discard(path)
         self._prune(path)
 
+    def _known_row(self, path: Path, tail: Tail) -> FileRow | None:
+        """The row of a file that was at this path before, to be read on."""
+        open_keys = {one.row.key for one in self._followed()}
+        row = _row_of(tail, [row for row in self._rows(path) if row.key not in open_keys])
+        if row is None or self._position(row) > tail.size:
+            return None
+        if row.done:
+            row = row._replace(done=False)
+            self._cursors.keep_file(row)
+            self._ended.discard(row.key)
+        return row
+
+    def _position(self, row: FileRow) -> int:
+        return int(self._cursors.position(row.key) or 0)
+
     def _follow_rotated(self, place: _Place, row: FileRow, sibling: Path) -> None:
-        offset = int(self._cursors.position(row.key) or 0)
-        tail = Tail(sibling, offset, self._settings.line_bytes)
+        tail = Tail(sibling, self._position(row), self._settings.line_bytes)
         leaves_at = time.monotonic() + _LEAVING_SECONDS if tail.is_file(row.device, row.inode) else 0.0
         place.leaving.append(_Followed(row, tail, self._feed(row, place.wanted), leaves_at))
 
@@ -266,6 +301,7 @@ class Files:
             one.feed.add(last)
         one.feed.end()
         one.tail.close()
+        self._ended.add(one.row.key)
         for place in self._places.values():
             if one in place.leaving:
                 place.leaving.remove(one)
@@ -318,6 +354,7 @@ class Files:
         gone = [row.key for row in self._rows(path) if row.done and (row.device, row.inode) not in numbers]
         if len(gone) > _REMEMBERED:
             self._cursors.forget(gone)
+            self._ended.difference_update(gone)
 
     def _siblings(self, path: Path) -> list[Path]:
         """Files beside this path that were at it, by their names: the oldest first. Packed ones are not read."""
@@ -325,7 +362,7 @@ class Files:
         for one in path.parent.iterdir():
             if one.name.endswith(_PACKED) or not _is_rotated(one.name, path.name):
                 continue
-            if one.is_file() and one.stat().st_size > 0:
+            if one.is_file() and os.access(one, os.R_OK) and one.stat().st_size > 0:
                 found.append((one.stat().st_mtime_ns, one))
         return [one for _, one in sorted(found)]
 

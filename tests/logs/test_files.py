@@ -154,6 +154,7 @@ def test_emptied_without_a_copy(read: Read, path: Path) -> None:
     append(path, *numbered(1, 3))
     reading = read(logs(path))
     reading.look()
+    acknowledge(reading)
     os.truncate(path, 0)
     append(path, *numbered(4, 4))
     assert reading.look() == numbered(4, 4)
@@ -218,9 +219,13 @@ def test_two_names_of_one_file(read: Read, path: Path) -> None:
 
 def test_more_files_than_may_be_followed(read: Read, path: Path) -> None:
     for number in range(5):
-        append(path.with_name(f"{chr(97 + number)}.log"), *numbered(number, number))
+        one = path.with_name(f"{'cadbe'[number]}.log")
+        append(one, *numbered(number, number))
+        os.utime(one, (1_000_000_000 + number, 1_000_000_000 + number))
     reading = read(logs(path.parent / "*.log", max_files=3))
-    assert sorted(reading.look()) == numbered(0, 2)
+    assert sorted(reading.look()) == numbered(2, 4)  # those that were written last
+    os.utime(path.with_name("c.log"))
+    assert reading.look() == []  # and they are followed on
 
 
 def test_a_long_line_is_cut_and_marked(read: Read, path: Path) -> None:
@@ -290,3 +295,61 @@ def test_a_number_that_is_used_again(read: Read, path: Path) -> None:
     reading.cursors.keep_file(row._replace(inode=other.stat().st_ino))
     other.replace(path)
     assert read(logs(path)).look() == numbered(6, 20)
+
+
+def test_renamed_and_renamed_back(read: Read, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(path, *numbered(1, 2))
+    reading = read(logs(path))
+    reading.look()
+    for first in (3, 5):
+        path.rename(path.with_name("away"))
+        reading.look()
+        append(path.with_name("away"), *numbered(first, first))
+        path.with_name("away").rename(path)
+        append(path, *numbered(first + 1, first + 1))
+        if first == 5:
+            assert reading.look() == []  # its last lines are on their way
+            acknowledge(reading)
+        assert reading.look() == numbered(first, first + 1)
+        monkeypatch.setattr(module, "_LEAVING_SECONDS", 0.0)  # the second time it is given up meanwhile
+
+
+def test_written_anew_with_the_same_beginning(read: Read, path: Path) -> None:
+    append(path, *numbered(1, 200))
+    reading = read(logs(path))
+    reading.look()
+    acknowledge(reading)
+    append(path, *numbered(201, 210))
+    reading.look()
+    os.truncate(path, 0)
+    append(path, *numbered(1, 205))
+    assert reading.look() == []  # what was read last is on its way
+    acknowledge(reading)
+    assert reading.look() == numbered(1, 205)
+    append(path, *numbered(206, 220))
+    assert reading.look() == numbered(206, 220)
+
+
+def test_what_is_deleted_and_delivered_is_forgotten(read: Read, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAVING_SECONDS", 0.0)
+    append(path, *numbered(1, 2))
+    reading = read(logs(path.parent / "*.log"))
+    reading.look()
+    path.unlink()
+    reading.look()
+    assert len(reading.cursors.files(str(path))) == 1
+    acknowledge(reading)
+    reading.look()
+    assert reading.cursors.files(str(path)) == []
+    assert reading.cursors.sources() == []
+
+
+def test_a_rotated_file_that_cannot_be_read_does_not_hold_up_the_others(read: Read, path: Path) -> None:
+    append(path, *numbered(1, 1))
+    reading = read(logs(path))
+    reading.look()
+    acknowledge(reading)
+    path.with_name("app.log.1").mkdir()
+    path.with_name("app.log.2").symlink_to(path.with_name("nowhere"))
+    append(path, *numbered(2, 2))
+    assert read(logs(path)).look() == numbered(2, 2)
