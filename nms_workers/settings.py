@@ -184,6 +184,7 @@ class Traps(Section):
         users: of version 3.
         sources: further addresses of targets: address to the name of an SNMP target.
         names: files that name further notifications, in the form of ours.
+        mibs: folders of MIB files, which name what these do not. They hold all modules that theirs import from.
         window: in which what a device says again is only counted.
         events_per_window: different notifications of one device that are told in a window.
         receive_buffer: bytes asked of the kernel for what waits to be read.
@@ -197,6 +198,7 @@ class Traps(Section):
     users: Annotated[tuple[TrapUser, ...], Field(max_length=1000)] = ()
     sources: Annotated[dict[Annotated[str, AfterValidator(_own_address)], Name], Field(max_length=100_000)] = {}
     names: Annotated[tuple[Path, ...], Field(max_length=100)] = ()
+    mibs: Annotated[tuple[Path, ...], Field(max_length=100)] = ()
     window: Annotated[Duration, Field(le=86_400)] = 60.0
     events_per_window: int = Field(default=100, ge=1, le=10_000)
     receive_buffer: int = Field(default=16_777_216, ge=2304, le=1_073_741_824)

@@ -1,15 +1,16 @@
-"""What notifications and objects are called, from `names.toml` and the user's files of the same form."""
+"""What notifications and objects are called: from `names.toml`, the user's files of the same form, and MIB files."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from nms_workers.errors import ConfigError
 from nms_workers.records import Severity, State
+from nms_workers.services.snmp.mibs import compiled
 from nms_workers.services.snmp.oid import oid as checked
 from nms_workers.traps.ber import Varbind
 from nms_workers.traps.values import written
@@ -62,18 +63,18 @@ class Names:
 
     Args:
         files: the user's; what they name comes before ours.
+        mibs: folders of MIB files, for the names of what none of these files has.
 
     Raises:
         ConfigError: a file cannot be used; the message says where and why.
     """
 
-    def __init__(self, files: Iterable[Path] = ()) -> None:
+    def __init__(self, files: Iterable[Path] = (), mibs: tuple[Path, ...] = ()) -> None:
         self._notifications: dict[str, Notification] = {}
         self._objects: dict[str, tuple[str, Object]] = {}
         self._place = lru_cache(maxsize=65_536)(self._find)
         known: set[str] = set()
-        for path in (OURS, *files):
-            told = _read(path)
+        for path, told in (*_of_mibs(mibs), *((path, _read(path)) for path in (OURS, *files))):
             known |= told.object.keys()
             for name, one in told.notification.items():
                 _check(path, name, one, known)
@@ -120,6 +121,26 @@ class Names:
                 return found[0], oid[len(base) + 1 :], found[1].words
             base = base.rpartition(".")[0]
         return oid, "", {}
+
+
+def _of_mibs(folders: tuple[Path, ...]) -> Iterator[tuple[Path, _File]]:
+    """MIB files do not say how grave a notification is, nor which one ends another: each is a warning."""
+    for module, told in compiled(folders).items():
+        symbols = [one for one in told.values() if isinstance(one, dict) and "oid" in one]
+        notifications = [one for one in symbols if one["class"] == "notificationtype"]
+        objects = [one for one in symbols if one.get("nodetype") in ("scalar", "column")]
+        yield (
+            Path(module),
+            _File(
+                {one["name"]: Notification(one["oid"], "warning") for one in notifications},
+                {one["name"]: Object(one["oid"], _words(one)) for one in objects},
+            ),
+        )
+
+
+def _words(symbol: Mapping[str, Any]) -> Mapping[int, str]:
+    constraints = symbol.get("syntax", {}).get("constraints", {})
+    return {number: word for word, number in constraints.get("enumeration", {}).items()}
 
 
 def _read(path: Path) -> _File:

@@ -60,7 +60,7 @@ class Receiver:
         if not settings.listen:
             raise ConfigError("there is no address to listen at", hint='set traps.listen = ["0.0.0.0:1162"]')
         self._ask_sources, self._beat = sources, beat
-        self._storms = Storms(Names(settings.names), settings.window, settings.events_per_window)
+        self._storms = Storms(Names(settings.names, settings.mibs), settings.window, settings.events_per_window)
         self._usm = Usm(settings.users, folder) if settings.users else None
         self._keeper = keeper
         self._tallies, self._complaints = Tallies(), Complaints()

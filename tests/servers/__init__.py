@@ -9,12 +9,14 @@ from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
 from tests.servers.netdata import NetdataServer
+from tests.servers.podman import PodmanServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 from tests.servers.server import PASSWORD, Conf, Server, ServerFailed, ServerMissing
 from tests.servers.sources import GNS3, HAPROXY, POSTGRES, PROMETHEUS, REDIS, SERVERS, SURICATA, create, program
+from tests.servers.sshd import SshdServer
 from tests.servers.suricata import SuricataServer
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Gns3Server",
     "HaproxyServer",
     "NetdataServer",
+    "PodmanServer",
     "PostgresServer",
     "PrometheusServer",
     "RabbitServer",
@@ -39,6 +42,7 @@ __all__ = [
     "Server",
     "ServerFailed",
     "ServerMissing",
+    "SshdServer",
     "SuricataServer",
     "create",
     "program",

@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import docker
@@ -28,7 +27,7 @@ class DockerServer(Server):
     Settings: https://docs.docker.com/reference/cli/dockerd/, without the dashes; a list repeats the option.
 
     Args:
-        beside: False leaves it in the machine's own network, to listen on TCP; then it has no bridge.
+        tcp: it is in the machine's own network, without a bridge, and listens at `tcp_url` too.
     """
 
     def __init__(
@@ -38,15 +37,14 @@ class DockerServer(Server):
         program: Path,
         conf: Conf,
         *,
-        beside: bool = True,
-        at: Sequence[str] = (),
+        tcp: bool = False,
     ) -> None:
         self.user = self.password = self.dbname = ""
-        self._beside, self._at = beside, at
+        self._tcp = tcp
         self.socket = folder / "docker.sock"
         super().__init__(name, folder, program, conf)
         self.cgroup = f"nms-{name}-{self.port}"
-        self.url = f"unix://{self.socket}"
+        self.url, self.tcp_url = f"unix://{self.socket}", f"tcp://{self.host}:{self.port}"
 
     def prepare(self) -> None:
         which("busybox", self.name)
@@ -58,16 +56,16 @@ class DockerServer(Server):
             "exec-root": str(self.folder / "exec"),
             "pidfile": str(self.folder / "pid"),
             "cgroup-parent": f"/{self.cgroup}",
-            "host": [self.url, *self._at],
+            "host": [self.url, self.tcp_url] if self._tcp else self.url,
             "log-level": "warn",
-        } | ({} if self._beside else {"bridge": "none", "iptables": "false"})
+        } | ({} if not self._tcp else {"bridge": "none", "iptables": "false"})
         options = [
             f"--{key}={one}"
             for key, value in (conf | self.conf).items()
             for one in ([value] if isinstance(value, str) else value)
         ]
         unshare = [which("unshare", self.name), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        own = [*unshare, *(["--net"] if self._beside else [])]
+        own = [*unshare, *([] if self._tcp else ["--net"])]
         up = f'{which("ip", self.name)} link set lo up; exec "$@"'
         return [*own, "sh", "-c", up, "sh", str(self.program), *options]
 
@@ -76,7 +74,7 @@ class DockerServer(Server):
         super().start()
         with self.plain() as api:
             if not api.images(IMAGE):
-                api.import_image_from_data(_busybox(), repository=IMAGE, changes=["ENV PATH=/bin", 'CMD ["sh"]'])
+                api.import_image_from_data(busybox(), repository=IMAGE, changes=["ENV PATH=/bin", 'CMD ["sh"]'])
 
     def ready(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock:  # the vendor's client leaves one open that cannot be connected
@@ -139,7 +137,7 @@ class DockerServer(Server):
             top.rmdir()
 
 
-def _busybox() -> bytes:
+def busybox() -> bytes:
     """A root file system with busybox under all of its names."""
     program = shutil.which("busybox") or ""
     names = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.split()

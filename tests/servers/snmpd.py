@@ -9,9 +9,13 @@ from gufo.snmp.sync import SnmpSession
 
 from tests.servers.server import PASSWORD, Conf, Server
 
+AUTH = ("MD5", "SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
+PRIV = ("DES", "AES128", "AES192", "AES256", "AES192C", "AES256C")  # C: keys are made longer as Cisco does it
+
 
 class SnmpdServer(Server):
-    """Communities `public` (read) and `private` (write); users `noauth`, `auth` (SHA), `priv` (SHA, AES), `sha256`.
+    """Communities `public` (read) and `private` (write); users `noauth`, `auth` (SHA), `priv` (SHA,
+    AES), and one for each way to sign and to encrypt: `md5`, `sha512aes256c`.
 
     Settings: https://www.net-snmp.org/docs/man/snmpd.conf.html; a list repeats the line.
 
@@ -44,8 +48,12 @@ class SnmpdServer(Server):
             ("noauth", "", "noauth"),
             ("auth", f'SHA "{PASSWORD}"', "auth"),
             ("priv", f'SHA "{PASSWORD}" AES "{PASSWORD}"', "priv"),
-            ("md5des", f'MD5 "{PASSWORD}" DES "{PASSWORD}"', "priv"),
-            *((f"sha{bits}", f'SHA-{bits} "{PASSWORD}" AES "{PASSWORD}"', "priv") for bits in (224, 256, 384, 512)),
+            *((auth.lower(), f'{auth} "{PASSWORD}"', "auth") for auth in AUTH),
+            *(
+                (f"{auth}{priv}".lower(), f'{auth} "{PASSWORD}" {priv} "{PASSWORD}"', "priv")
+                for auth in AUTH
+                for priv in PRIV
+            ),
         ]
         made = [f"createUser {name} {keys}\nrwuser {name} {level}" for name, keys, level in users]
         self.port = self._at_port or self.port

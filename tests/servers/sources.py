@@ -16,6 +16,7 @@ from tests.servers.fail2ban import Fail2banServer
 from tests.servers.gns3 import Gns3Server
 from tests.servers.haproxy import HaproxyServer
 from tests.servers.netdata import NetdataServer
+from tests.servers.podman import PodmanServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.rabbitmq import RabbitServer
@@ -23,6 +24,7 @@ from tests.servers.redis import RedisServer
 from tests.servers.server import Conf, Server, ServerFailed, ServerMissing, run
 from tests.servers.snmpd import SnmpdServer
 from tests.servers.snmpsim import SnmpsimServer
+from tests.servers.sshd import SshdServer
 from tests.servers.suricata import SuricataServer
 
 _INSTALL_SECONDS = 600.0
@@ -71,6 +73,8 @@ SERVERS: dict[str, Source] = {
         SnmpsimServer, "bin/snmpsim-command-responder", requirement="snmpsim==1.2.2 snmpsim-data==1.0.1 cryptography"
     ),
     "docker": Source(DockerServer, "/usr/sbin/dockerd", install="apt-get install docker.io busybox-static"),
+    "podman": Source(PodmanServer, "/usr/bin/podman", install="apt-get install podman runc conmon busybox-static"),
+    "sshd": Source(SshdServer, "/usr/sbin/sshd", install="apt-get install openssh-server openssh-client"),
     "gns3-2.2": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==2.2.61"),
     "gns3-3.0": Source(Gns3Server, "bin/gns3server", requirement="gns3-server==3.0.6"),
 }

@@ -25,16 +25,24 @@ from tests.servers.server import PASSWORD, which
 __all__ = ["database_url", "engine", "postgres_name"]
 
 ENGINE_ID = "8000000001020304"
-KEYS = {
+KEYS: dict[str, dict[str, str]] = {
     "noauth": {},
     "md5": {"auth_protocol": "md5"},
     "sha1": {"auth_protocol": "sha1"},
     "sha1des": {"auth_protocol": "sha1", "priv_protocol": "des"},
     "sha1aes": {"auth_protocol": "sha1", "priv_protocol": "aes128"},
     **{f"sha{bits}": {"auth_protocol": f"sha{bits}", "priv_protocol": "aes128"} for bits in (224, 256, 384, 512)},
+    # those whose digests are shorter than the keys they have to make: the ways to make them longer differ
+    **{
+        f"md5aes{bits}{way}": {"auth_protocol": "md5", "priv_protocol": f"aes{bits}", "key_expansion": way}
+        for bits in (192, 256)
+        for way in ("cisco", "blumenthal")
+    },
 }
 _NET_SNMP = {"md5": "MD5", "sha1": "SHA", **{f"sha{bits}": f"SHA-{bits}" for bits in (224, 256, 384, 512)}}
 _NET_SNMP |= {"des": "DES", "aes128": "AES"}
+_NET_SNMP |= {"aes192blumenthal": "AES-192", "aes256blumenthal": "AES-256"}
+_NET_SNMP |= {"aes192cisco": "AES-192-C", "aes256cisco": "AES-256-C"}
 
 V1 = ("-v1", "-c", "secret-community")
 V2C = ("-v2c", "-c", "secret-community")
@@ -165,12 +173,12 @@ def send(tmp_path: Path) -> Send:
 def v3_options(user: str, *, password: str = PASSWORD) -> list[str]:
     """Net-SNMP's options for one of the users of `KEYS`."""
     keys = KEYS[user]
-    level = ("noAuthNoPriv", "authNoPriv", "authPriv")[len(keys)]
+    level = "authPriv" if "priv_protocol" in keys else "authNoPriv" if keys else "noAuthNoPriv"
     options = ["-v3", "-u", user, "-l", level]
     if "auth_protocol" in keys:
         options += ["-a", _NET_SNMP[keys["auth_protocol"]], "-A", password]
     if "priv_protocol" in keys:
-        options += ["-x", _NET_SNMP[keys["priv_protocol"]], "-X", password]
+        options += ["-x", _NET_SNMP[keys["priv_protocol"] + keys.get("key_expansion", "")], "-X", password]
     return options
 
 
@@ -180,7 +188,7 @@ def users(*names: str, engine_ids: Sequence[str] = (ENGINE_ID,)) -> list[dict[st
         {
             "username": name,
             **KEYS[name],
-            **{one.replace("protocol", "key"): "env:TEST_PASS" for one in KEYS[name]},
+            **{one.replace("protocol", "key"): "env:TEST_PASS" for one in KEYS[name] if one.endswith("protocol")},
             "engine_ids": tuple(engine_ids),
         }
         for name in names

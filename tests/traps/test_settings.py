@@ -44,6 +44,56 @@ def test_names_of_the_user_come_before_ours(tmp_path: Path) -> None:
     assert names.notification("1.3.6.1.6.3.1.1.5.4").name == "linkUp"
 
 
+MIBS = {
+    "SNMPv2-SMI": """
+org OBJECT IDENTIFIER ::= { iso 3 }
+dod OBJECT IDENTIFIER ::= { org 6 }
+internet OBJECT IDENTIFIER ::= { dod 1 }
+private OBJECT IDENTIFIER ::= { internet 4 }
+enterprises OBJECT IDENTIFIER ::= { private 1 }
+""",
+    "GATE-MIB": """
+IMPORTS OBJECT-TYPE, NOTIFICATION-TYPE, enterprises FROM SNMPv2-SMI;
+gates OBJECT IDENTIFIER ::= { enterprises 99999 }
+gateState OBJECT-TYPE SYNTAX INTEGER { shut(1), open(2) }
+    MAX-ACCESS read-only STATUS current DESCRIPTION "" ::= { gates 1 }
+gateMoved NOTIFICATION-TYPE OBJECTS { gateState } STATUS current DESCRIPTION "" ::= { gates 0 7 }
+""",
+}
+
+
+@pytest.fixture
+def mibs(tmp_path: Path) -> Path:
+    folder = tmp_path / "mibs"
+    folder.mkdir()
+    for module, text in MIBS.items():
+        (folder / f"{module}.txt").write_text(f"{module} DEFINITIONS ::= BEGIN{text}END\n")
+    return folder
+
+
+def test_mib_files_name_what_no_other_file_does(mibs: Path, tmp_path: Path) -> None:
+    gate, state = "1.3.6.1.4.1.99999.0.7", ("1.3.6.1.4.1.99999.1.0", ber.INTEGER, b"\x02")
+    names = Names(mibs=(mibs,))
+    assert (names.notification(gate).name, names.notification(gate).severity) == ("gateMoved", "warning")
+    assert names.variable(state)[:] == ("gateState", "gateState", "0", "open")
+    assert names.notification("1.3.6.1.6.3.1.1.5.4").name == "linkUp"
+
+    own = tmp_path / "own.toml"
+    ends = 'condition = "gate"\nok = { object = "gateState", values = [1] }'
+    own.write_text(f'[notification.gate]\noid = "{gate}"\nseverity = "error"\n{ends}\n')
+    names = Names([own], (mibs,))
+    assert names.notification(gate).name == "gate"
+    assert names.tells(names.notification(gate), [state]) == ("firing", ("",))
+
+
+def test_mib_files_that_cannot_be_used_are_told(mibs: Path) -> None:
+    (mibs / "SNMPv2-SMI.txt").unlink()
+    with pytest.raises(ConfigError, match="GATE-MIB cannot be used"):
+        Names(mibs=(mibs,))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Names(mibs=(mibs / "nowhere",))
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

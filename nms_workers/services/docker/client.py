@@ -6,6 +6,7 @@ client.close()
 """
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,15 +16,18 @@ import requests
 from docker.errors import DockerException
 
 from nms_workers.errors import ParseError, Refused, Unreachable
-from nms_workers.records import Sample
+from nms_workers.records import Event, Sample
 from nms_workers.services.docker import labels, logs, model, readings
 from nms_workers.services.docker.connection import Engine, Transport
-from nms_workers.services.docker.failures import no_engine
+from nms_workers.services.docker.failures import NotThere, no_engine
+from nms_workers.services.docker.happenings import Cursor
 from nms_workers.services.docker.target import DockerTarget
+from nms_workers.services.docker.together import read_each
 
 T = TypeVar("T")
 
 OLDEST, NEWEST = (1, 41), (1, 51)  # versions of the API that this was written for
+_DISK_SECONDS = 300.0  # the engine may take to look at every file
 _MAX_EVENT = 1 << 20  # bytes of one event
 _LAST_OUTPUT = 500  # characters of the last output of a health check
 
@@ -39,8 +43,7 @@ class DockerClient:
         self.target = target
         self._lock = threading.Lock()
         self._connected: tuple[Transport, Engine, model.Version] | None = None
-        self._cursor = 0  # of events: nanoseconds of the newest that was read
-        self._states: dict[str, str] = {}
+        self._cursor = Cursor()
 
     def close(self) -> None:
         """Let go of connections; the next use opens new ones."""
@@ -75,19 +78,39 @@ class DockerClient:
     def get_disk_usage(self) -> dict[str, Any]:
         """What images, containers, volumes and the build cache take. The engine looks at every file for it."""
         with self.engine() as api:
-            return _as(api.df(), dict[str, Any], "system/df")
+            return _as(api.ask("GET", "/system/df", timeout=_DISK_SECONDS), dict[str, Any], "system/df")
 
-    def get_containers(self, *, all: bool = True, label: str = "", size: bool = False) -> list[model.Summary]:
+    def get_containers(self, *, all: bool = True, label: str = "") -> list[model.Summary]:
         """Containers, by name.
 
         Args:
             all: those too that do not run.
             label: only those that carry it: `nms.service=true`.
-            size: with the sizes of their layers, for which the engine looks at every file.
         """
         with self.engine() as api:
-            found = api.containers(all=all, size=size, filters={"label": [label]} if label else None)
+            found = api.containers(all=all, filters={"label": [label]} if label else None)
         return sorted(_as(found, list[model.Summary], "containers"), key=lambda one: one.name)
+
+    def get_networks(self) -> list[dict[str, Any]]:
+        """Networks. https://docs.docker.com/reference/api/engine/#tag/Network/operation/NetworkList"""
+        with self.engine() as api:
+            return _as(api.networks(), list[dict[str, Any]], "networks")
+
+    def get_volumes(self) -> list[dict[str, Any]]:
+        """Volumes. https://docs.docker.com/reference/api/engine/#tag/Volume/operation/VolumeList"""
+        with self.engine() as api:
+            return _as(api.volumes(), _Volumes, "volumes").volumes or []
+
+    def get_images(self) -> list[dict[str, Any]]:
+        """Images. https://docs.docker.com/reference/api/engine/#tag/Image/operation/ImageList"""
+        with self.engine() as api:
+            return _as(api.images(), list[dict[str, Any]], "images")
+
+    def get_swarm(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Services of the swarm and their tasks; a `Refused` where the engine is no manager of one."""
+        with self.engine() as api:
+            services = _as(api.services(), list[dict[str, Any]], "services")  # type: ignore[no-untyped-call]
+            return services, _as(api.tasks(), list[dict[str, Any]], "tasks")  # type: ignore[no-untyped-call]
 
     def get_container(self, container: str) -> model.Container:
         """All that we know of one container."""
@@ -152,15 +175,29 @@ class DockerClient:
                     raise ParseError(f"an event of {self.target.url} has more than {_MAX_EVENT} bytes")
                 yield from (_event(one, self.target.url) for one in whole if one.strip())
 
+    def now(self) -> int:
+        """The engine's clock, in nanoseconds of the epoch."""
+        at = logs.nanoseconds(str(self.get_docker_info().get("SystemTime", "")))
+        return at or time.time_ns()
+
+    def new_events(self) -> Iterator[Event]:
+        """What happened since the last time this was asked, as events of ours; a gap is one too."""
+        return self._cursor.read(self, self.target.max_events)
+
     def discover_services(self) -> list[model.FoundService]:
         """The running containers that carry the label `nms.service=true`, and what they say they offer."""
-        found = [self.get_container(one.id) for one in self.get_containers(all=False, label=f"{model.LABEL}=true")]
-        return [labels.service_of(one) for one in found]
+        found = self.get_containers(all=False, label=f"{model.LABEL}=true")
+        return [labels.service_of(one) for one in self._each(found)]
 
     def health_check_all(self, *, every: bool = False) -> list[model.ServiceHealth]:
         """How the labelled containers are; with `every` all containers."""
         label = "" if every else f"{model.LABEL}=true"
-        return [_health(self.get_container(one.id)) for one in self.get_containers(label=label)]
+        return [_health(one) for one in self._each(self.get_containers(label=label))]
+
+    def _each(self, found: list[model.Summary]) -> Iterator[model.Container]:
+        settings = self.target
+        read = read_each(found, self.get_container, at_once=settings.connections, limit=settings.timeout)
+        return (container for _, container in read)
 
     def _connect(self) -> tuple[Transport, Engine, model.Version]:
         with self._lock:
@@ -174,6 +211,10 @@ class DockerClient:
                     raise
                 self._connected = transport, engine, version
             return self._connected
+
+
+class _Volumes(msgspec.Struct, rename="pascal"):
+    volumes: list[dict[str, Any]] | None = None
 
 
 class _Versions(msgspec.Struct, rename="pascal"):
@@ -195,8 +236,8 @@ def _negotiated(target: DockerTarget, transport: Transport) -> model.Version:
         newest, oldest = _numbers(found.api_version), _numbers(found.min_api_version or _written(OLDEST))
     except (requests.JSONDecodeError, msgspec.ValidationError, ValueError):
         raise no_engine(target.url, "it does not tell the version of its API") from None
-    except Refused as exc:
-        raise no_engine(target.url, exc.message) from None
+    except NotThere:
+        raise no_engine(target.url, "it knows no /version") from None
     if newest < OLDEST:
         hint = "the engine must be 20.10 or newer"
         raise ParseError(f"{target.url} speaks version {found.api_version} of the API only", hint=hint)

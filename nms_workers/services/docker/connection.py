@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from nms_workers.errors import AuthError, NmsError, TargetError, Unreachable
-from nms_workers.services.docker.failures import meaning
+from nms_workers.services.docker.failures import meaning, no_engine
 from nms_workers.services.docker.target import DockerTarget
 from nms_workers.transport.adapter import DeadlineAdapter, keep_deadline
 from nms_workers.transport.deadline import remaining
@@ -33,6 +33,7 @@ from nms_workers.transport.tls import TlsSettings, client_context
 Dial = Callable[[float], socket.socket]
 Params = Mapping[str, str | int | bool] | None
 
+_SSH_ENDS = 1.0  # seconds
 _NO_HOST = "http://localhost:2375"  # named in the Host header where a socket leads to the engine
 
 
@@ -55,16 +56,28 @@ class Engine(docker.APIClient):
         whole = not options.get("stream")
         options["timeout"] = remaining(float(options.get("timeout") or self._target.timeout))
         try:
-            answer = super().send(request, **options | {"stream": True})
+            answer = super().send(request, **options | {"stream": True, "allow_redirects": False})
             if whole or answer.status_code >= 400:
                 answer._content = read(answer, where, self._target.max_body).body
         except NmsError:
             raise
-        except (OSError, requests.RequestException) as exc:
+        except (OSError, requests.RequestException, HTTPError) as exc:
             raise self._transport.explain(exc, where) from None
         if answer.status_code >= 400:
             raise meaning(answer, where)
+        if answer.is_redirect:
+            raise no_engine(self._target.url, "it sends us elsewhere")
         return answer
+
+    def ask(self, method: str, path: str, body: object = None, *, timeout: float | None = None) -> Any:
+        """The JSON of an answer, None when it has none: what the SDK has no method for, or one that lacks a part.
+
+        Args:
+            path: below the version, with checked names only.
+            timeout: seconds between two bytes; None: as the settings say.
+        """
+        answer = self.request(method, f"{self.base_url}/v{self.api_version}{path}", json=body, timeout=timeout)
+        return answer.json() if answer.content else None
 
     @contextmanager
     def body_of(self, method: str, path: str, params: Params = None, body: object = None) -> Iterator[BaseHTTPResponse]:
@@ -75,7 +88,8 @@ class Engine(docker.APIClient):
             body: sent as JSON unless None.
         """
         url = f"{self.base_url}/v{self.api_version}{path}"
-        answer = self.request(method, url, params=params, json=body, stream=True)
+        plain = {"Accept-Encoding": "identity"}  # what comes piece by piece is read as it comes
+        answer = self.request(method, url, params=params, json=body, headers=plain, stream=True)
         try:
             yield answer.raw
         except (OSError, HTTPError) as exc:
@@ -172,7 +186,12 @@ class _Ssh:
         return ours
 
     def explain(self) -> TargetError | None:
-        """What ssh said when a connection came to nothing."""
+        """What ssh said when a connection came to nothing. It ends a moment after its connection does."""
+        with self._lock:
+            newest = self._running[-1][0] if self._running else None
+        if newest is not None:
+            with suppress(subprocess.TimeoutExpired):
+                newest.wait(_SSH_ENDS)
         self._reap(end=False)
         with self._lock:
             words, self._last_words = self._last_words, ""

@@ -17,6 +17,21 @@ class Version(msgspec.Struct, frozen=True):
     product: str = "Docker"
 
 
+class Network(msgspec.Struct, frozen=True, rename="pascal"):
+    """A container's place in a network."""
+
+    ip_address: str | None = msgspec.field(name="IPAddress", default="")
+    network_id: str | None = msgspec.field(name="NetworkID", default="")
+    aliases: tuple[str, ...] | None = ()
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
+    """All places of a container in networks, and its ports by `8080/tcp`."""
+
+    networks: Mapping[str, Network] | None = None
+    ports: Mapping[str, Any] | None = None
+
+
 class Summary(msgspec.Struct, frozen=True, rename="pascal"):
     """A container as the list has it. `created` is in seconds of the epoch."""
 
@@ -28,8 +43,12 @@ class Summary(msgspec.Struct, frozen=True, rename="pascal"):
     created: int
     names: tuple[str, ...] | None = ()
     labels: Mapping[str, str] | None = None
-    size_rw: int | None = None
-    size_root_fs: int | None = None
+    network_settings: NetworkSettings = NetworkSettings()
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """Its networks by name."""
+        return self.network_settings.networks or {}
 
     @property
     def name(self) -> str:
@@ -69,21 +88,6 @@ class Config(msgspec.Struct, frozen=True, rename="pascal"):
     image: str = ""
     labels: Mapping[str, str] | None = None
     tty: bool = False
-
-
-class Network(msgspec.Struct, frozen=True, rename="pascal"):
-    """A container's place in a network."""
-
-    ip_address: str | None = msgspec.field(name="IPAddress", default="")
-    network_id: str | None = msgspec.field(name="NetworkID", default="")
-    aliases: tuple[str, ...] | None = ()
-
-
-class NetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
-    """All places of a container in networks, and its ports by `8080/tcp`."""
-
-    networks: Mapping[str, Network] | None = None
-    ports: Mapping[str, Any] | None = None
 
 
 class Mount(msgspec.Struct, frozen=True, rename="pascal"):

@@ -7,12 +7,14 @@ from nms_workers.errors import Refused
 from nms_workers.records import Record
 from nms_workers.services.snmp import exact, ports, topology
 from nms_workers.services.snmp.fast import FastSession, Learned, Row
-from nms_workers.services.snmp.lines import written
+from nms_workers.services.snmp.lines import lines_of, written
 from nms_workers.services.snmp.mibs import symbols
 from nms_workers.services.snmp.neighbors import TABLES, Neighbor, neighbors
 from nms_workers.services.snmp.oid import Value, oid
-from nms_workers.services.snmp.profile import chosen
-from nms_workers.services.snmp.reading import OBJECT_ID, Reading
+from nms_workers.services.snmp.profile import chosen, ours
+from nms_workers.services.snmp.reading import OBJECT_ID, Reading, Session
+from nms_workers.services.snmp.slow import SlowSession
+from nms_workers.services.snmp.tables import Tables
 from nms_workers.services.snmp.target import SnmpTarget
 
 _FRESH = ("inventory", "topology")  # polls of facts
@@ -119,8 +121,10 @@ class SnmpClient:
 
     def discover_neighbors(self) -> list[Neighbor]:
         """The devices at the other ends of its ports, by LLDP and CDP; of those it has, if any."""
-        tables = {table: list(self.walk(table)) for table in TABLES}
-        return list(neighbors(tables, self.get_interface_list()))
+        tables = [table for one in ours() if one.poll == "topology" for table in one.table if table.object in TABLES]
+        columns = [table.oid_of(column) for table in tables for column in table.column]
+        rows = [row for column in columns for row in self.walk(column)]
+        return neighbors(Tables(lines_of(tables, [of for of, _ in rows], [value for _, value in rows])))
 
     def translate(self, of: str) -> str:
         """`MODULE::name` of an OID, with the index behind; the OID itself where no MIB file names it.
@@ -137,7 +141,7 @@ class SnmpClient:
     def topology(self) -> Iterator[Record]:
         """What it is called by, and what its ports touch: neighbours, MAC addresses, the ARP table."""
         lines, error = self._reading("topology").lines(self._session())
-        yield from topology.records(topology.Tables(lines), self.target.host, self.target.max_learned)
+        yield from topology.records(Tables(lines), self.target.host, self.target.max_learned)
         if error is not None:
             raise error
 
@@ -150,5 +154,5 @@ class SnmpClient:
             self._readings[name] = Reading(profiles, self.target, fresh=name in _FRESH)
         return self._readings[name]
 
-    def _session(self) -> FastSession:
-        return FastSession(self.target, self._learned)
+    def _session(self) -> Session:
+        return (SlowSession if self.target.context else FastSession)(self.target, self._learned)

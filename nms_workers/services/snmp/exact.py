@@ -38,6 +38,7 @@ PRIV = {
     ("aes256", "cisco"): "USM_PRIV_CFB256_AES",
     ("aes256", "blumenthal"): "USM_PRIV_CFB256_AES_BLUMENTHAL",
 }
+_TOO_BIG = 1  # error-status
 _KINDS: dict[Kind, str] = {
     "integer": "Integer32",
     "unsigned": "Gauge32",
@@ -82,7 +83,11 @@ def get_next(target: SnmpTarget, oid: str) -> str | None:
     answer = _ask(target, "next_cmd", {oid: None})
     if str(answer[1]) == "noSuchName" or int(answer[1] or 0) == 2:  # version 1 has no other word for the end
         return None
-    ((name, value),) = _checked(target, answer)
+    rows = _checked(target, answer)
+    if len(rows) != 1:
+        hint = "its SNMP agent is at fault"
+        raise ParseError(f"{target.address} answers {len(rows)} rows to a question for one at {oid}", hint=hint)
+    name, value = rows[0]
     return None if value.__class__.__name__ == "EndOfMibView" else str(name)
 
 
@@ -97,6 +102,20 @@ def get(target: SnmpTarget, oids: list[str]) -> dict[str, Value]:
     """
     rows = _checked(target, _ask(target, "get_cmd", dict.fromkeys(oids)))
     return {str(name): plain(value) for name, value in rows if not value.__class__.__name__.startswith("NoSuch")}
+
+
+def get_bulk(target: SnmpTarget, after: str, count: int) -> tuple[list[tuple[str, Value]], bool] | None:
+    """Up to so many rows after this one, and whether the agent shows nothing after them. None: that answer is too big.
+
+    Raises:
+        Refused, Timeout, AuthError, ParseError: as in `get`.
+    """
+    answer = _ask(target, "bulk_cmd", {after: None}, 0, count)
+    if int(answer[1] or 0) == _TOO_BIG:
+        return None
+    rows = _checked(target, answer)
+    there = [(str(name), plain(value)) for name, value in rows if value.__class__.__name__ != "EndOfMibView"]
+    return there, len(there) < len(rows)
 
 
 def set_many(target: SnmpTarget, values: Mapping[str, tuple[Kind, int | str]]) -> None:
@@ -137,7 +156,7 @@ def _typed(oid: str, kind: Kind, value: int | str) -> Any:
         raise Refused(f"{value!r:.80} is no {kind} for {oid}") from exc
 
 
-def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any], *numbers: int) -> Answer:
     """What the agent answers to one request, as pysnmp gives it.
 
     Version 2c goes without an engine. An engine of pysnmp costs more than a hundred requests, so those of versions 1
@@ -146,8 +165,8 @@ def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
     limit = remaining(2 * (target.retries + 1) * target.timeout + _START)
     try:
         if target.version == "2c":
-            return asyncio.run(asyncio.wait_for(_without_engine(target, command, rows), limit))
-        asked = asyncio.run_coroutine_threadsafe(_with_engine(target, command, rows), _loop())
+            return asyncio.run(asyncio.wait_for(_without_engine(target, command, rows, *numbers), limit))
+        asked = asyncio.run_coroutine_threadsafe(_with_engine(target, command, rows, *numbers), _loop())
         try:
             return asked.result(limit)
         finally:
@@ -156,7 +175,7 @@ def _ask(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
         raise Timeout(f"no answer from {target.address} in {limit:.1f} s") from None
 
 
-async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any], *numbers: int) -> Answer:
     from pysnmp.hlapi.v1arch import asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
     from pysnmp.proto.rfc1902 import Null, ObjectName  # noqa: PLC0415
 
@@ -164,10 +183,11 @@ async def _without_engine(target: SnmpTarget, command: str, rows: Mapping[str, A
     asked = [(ObjectName(oid), Null("") if value is None else value) for oid, value in rows.items()]
     with hlapi.SnmpDispatcher() as dispatcher:
         where = await _transport(hlapi, target)
-        return cast("Answer", await getattr(hlapi, command)(dispatcher, community, where, *asked, lookupMib=False))
+        call = getattr(hlapi, command)
+        return cast("Answer", await call(dispatcher, community, where, *numbers, *asked, lookupMib=False))
 
 
-async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]) -> Answer:
+async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any], *numbers: int) -> Answer:
     """Twice where a kept engine fails with version 3: of an agent that began anew it takes no answer any more."""
     import pysnmp.hlapi.v3arch.asyncio as hlapi  # noqa: PLC0415 - slow to import, and rarely needed
 
@@ -178,7 +198,7 @@ async def _with_engine(target: SnmpTarget, command: str, rows: Mapping[str, Any]
         kept = key in _engines
         engine = _engines[key] if kept else _engines.setdefault(key, hlapi.SnmpEngine())
         asked = [hlapi.ObjectType(hlapi.ObjectIdentity(oid), *([] if v is None else [v])) for oid, v in rows.items()]
-        answer = await getattr(hlapi, command)(engine, who, where, context, *asked, lookupMib=False)
+        answer = await getattr(hlapi, command)(engine, who, where, context, *numbers, *asked, lookupMib=False)
         if not answer[0] or not kept or target.version == "1":
             return cast("Answer", answer)
         if _engines.get(key) is engine:

@@ -60,6 +60,24 @@ class Learned:
     end: tuple[int, ...] | None = None
 
 
+class Budget:
+    """The rows that one read may still have.
+
+    Raises:
+        ParseError: by `spend`, when it is more than `max_varbinds`.
+    """
+
+    def __init__(self, target: SnmpTarget) -> None:
+        self._target, self._left = target, target.max_varbinds
+
+    def spend(self, rows: int) -> None:
+        """Take so many."""
+        self._left -= rows
+        if self._left < 0:
+            what = f"{self._target.address} answers with more than {self._target.max_varbinds} rows"
+            raise ParseError(what, hint="raise max_varbinds, or poll less of it")
+
+
 class _CutShort(Exception):
     """The agent cannot answer with so many rows at once."""
 
@@ -80,7 +98,7 @@ class FastSession:
 
     def __init__(self, target: SnmpTarget, learned: Learned) -> None:
         self._target, self._learned = target, learned
-        self._left = target.max_varbinds
+        self._budget = Budget(target)
         self._open: SnmpSession | None = None
 
     def get_many(self, oids: Sequence[str]) -> dict[str, Value]:
@@ -90,7 +108,7 @@ class FastSession:
             asked = list(oids[at : at + _GET_AT_ONCE])
             got = self._ask(partial(SnmpSession.get_many, oids=asked), self._target.retries + 1)
             found |= {oid: got[oid] for oid in asked if oid in got}
-        self._spend(len(oids))
+        self._budget.spend(len(oids))
         return found
 
     def walk(self, base: str) -> Iterator[list[Row]]:
@@ -107,7 +125,7 @@ class FastSession:
         while True:
             try:
                 for rows in self._rows(base, last):
-                    self._spend(len(rows))
+                    self._budget.spend(len(rows))
                     last, silent = rows[-1][0], False
                     yield rows
             except _CutShort:
@@ -189,14 +207,6 @@ class FastSession:
     def _grow(self) -> None:
         more = self._learned.repetitions + self._learned.repetitions // 4 + 1
         self._learned.repetitions = min(more, self._target.max_repetitions)
-
-    def _spend(self, varbinds: int) -> None:
-        self._left -= varbinds
-        if self._left < 0:
-            hint = "raise max_varbinds, or poll less of it"
-            raise ParseError(
-                f"{self._target.address} answers with more than {self._target.max_varbinds} rows", hint=hint
-            )
 
     def _ask(self, call: Callable[[SnmpSession], T], attempts: int) -> T:
         for left in reversed(range(attempts)):

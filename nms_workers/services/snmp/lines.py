@@ -1,6 +1,5 @@
 """The rows of an answer: which table and index each value belongs to, and what the rows are called."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -95,10 +94,12 @@ def _name_interfaces(line: Line, facts: Attributes, called: Mapping[str, str]) -
 
 def _tell_apart(lines: Sequence[Line], found: dict[int, tuple[Labels, Attributes]]) -> None:
     """Rows of one table whose labels are the same get their index behind the first."""
-    count = Counter((line.table.object, *found[id(line)][0].values()) for line in lines)
+    rows: dict[tuple[Any, ...], set[str]] = {}
+    for line in lines:
+        rows.setdefault((line.table.object, *found[id(line)][0].items()), set()).add(line.index)
     for line in lines:
         labels, facts = found[id(line)]
-        if labels and line.index and not _is_port(line) and count[line.table.object, *labels.values()] > 1:
+        if labels and line.index and not _is_port(line) and len(rows[line.table.object, *labels.items()]) > 1:
             (name, value), *rest = labels.items()
             found[id(line)] = ({name: f"{value}#{line.index}"[:MAX_LABEL], **dict(rest)}, facts)
 

@@ -52,17 +52,23 @@ def symbols(folders: tuple[Path, ...]) -> Symbols:
     Raises:
         ConfigError: a folder cannot be read, or a file is no MIB module; the message says which.
     """
-    if not folders:
-        return Symbols({})
     found: dict[str, str] = {}
-    for module, told in _compiled(folders).items():
+    for module, told in compiled(folders).items():
         for symbol in told.values():
             if isinstance(symbol, dict) and "oid" in symbol:
                 found[f"{module}::{symbol['name']}"] = symbol["oid"]
     return Symbols(found)
 
 
-def _compiled(folders: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+@cache
+def compiled(folders: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """What the modules of these folders define: module to name to its definition, as pysmi's JSON has it.
+
+    Raises:
+        ConfigError: as `symbols`.
+    """
+    if not folders:
+        return {}
     # slow to import, and rarely needed
     from pysmi.codegen.jsondoc import JsonCodeGen  # noqa: PLC0415
     from pysmi.compiler import MibCompiler  # noqa: PLC0415

@@ -1,27 +1,31 @@
 """Who is at the other end of each port, as LLDP (IEEE 802.1AB, LLDP-MIB) and CDP (CISCO-CDP-MIB) tell it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from nms_workers.services.snmp.lines import written
+from nms_workers.services.snmp.lines import inet, written
 from nms_workers.services.snmp.oid import Value
+from nms_workers.services.snmp.tables import Cells, Tables
 
-LLDP_REMOTE = "1.0.8802.1.1.2.1.4.1.1"  # lldpRemEntry: index time mark, local port, number
-LLDP_ADDRESS = "1.0.8802.1.1.2.1.4.2.1"  # lldpRemManAddrEntry: the same, then kind, length and octets of the address
-LLDP_PORT = "1.0.8802.1.1.2.1.3.7.1"  # lldpLocPortEntry: index local port
-CDP_CACHE = "1.3.6.1.4.1.9.9.23.1.2.1.1"  # cdpCacheEntry: index ifIndex, number
-TABLES = (LLDP_REMOTE, LLDP_ADDRESS, LLDP_PORT, CDP_CACHE)
+TABLES = (
+    "IF-MIB::ifEntry",
+    "IF-MIB::ifXEntry",
+    "LLDP-MIB::lldpLocPortEntry",
+    "LLDP-MIB::lldpRemEntry",
+    "LLDP-MIB::lldpRemManAddrEntry",
+    "CISCO-CDP-MIB::cdpCacheEntry",
+)
+"""Those of the profile `topology` that neighbours are found in."""
 
-_MAC = 3  # LldpPortIdSubtype
-_CHASSIS_MAC, _CHASSIS_ADDRESS = 4, 5  # LldpChassisIdSubtype
-_FAMILY_OCTETS = {1: 4, 2: 16}  # AddressFamilyNumbers: IPv4, IPv6
-_CDP_IP = 1
-
-Rows = Iterable[tuple[str, Value]]
-Cells = dict[tuple[str, ...], dict[str, Value]]
+_MAX_ADDRESSES = 100  # of one neighbour
+_MAX_TEXT = 1000
+_MAC_CHASSIS, _ADDRESS_CHASSIS = 4, 5  # LldpChassisIdSubtype
+_MAC_PORT, _ADDRESS_PORT = 3, 4  # LldpPortIdSubtype
+_IP = ("1", "2")  # AddressFamilyNumbers: IPv4, IPv6
+_CDP_IP = (1, 20)  # CiscoNetworkProtocol: ip, ipv6
 
 
 class Neighbor(msgspec.Struct, frozen=True):
@@ -29,9 +33,12 @@ class Neighbor(msgspec.Struct, frozen=True):
 
     Args:
         interface: our port, by its lasting name.
-        chassis: names the device: a MAC address with colons, or text.
-        port: its port; a MAC address with colons, or text.
+        chassis: names the device, by LLDP: a MAC address with colons, or text.
+        port: its port; a MAC address with colons, an address, or text.
+        name: its sysName; by CDP its device id where it does not tell that.
+        description: what it is: sysDescr, or the version of its software.
         port_description: of its port.
+        platform: its hardware, by CDP.
         addresses: where it can be managed.
     """
 
@@ -45,104 +52,121 @@ class Neighbor(msgspec.Struct, frozen=True):
     platform: str = ""
     addresses: tuple[str, ...] = ()
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """What the device may be called by, the most certain first."""
+        return tuple(identities(self.chassis, self.name, self.addresses))
 
-def neighbors(tables: Mapping[str, Rows], interfaces: Sequence[Mapping[str, Any]]) -> Iterator[Neighbor]:
-    """The neighbours of a device, LLDP's before CDP's, in the order of its tables.
 
-    Args:
-        tables: what is below each of `TABLES`; one that the device does not have may be missing.
-        interfaces: as `SnmpClient.get_interface_list` gives them.
+def neighbors(tables: Tables) -> list[Neighbor]:
+    """The neighbours of a device, LLDP's before CDP's, in the order of its tables."""
+    return [*_by_lldp(tables), *_by_cdp(tables)]
+
+
+def identities(chassis: str, name: str, addresses: Iterable[str]) -> Iterator[str]:
+    """What a device is called by, in one form, whichever protocol tells it.
+
+    A name is taken without its domain: CDP gives it, LLDP often not. Addresses that every host has are left out.
     """
-    ports = _Ports(interfaces, _cells(LLDP_PORT, tables.get(LLDP_PORT, ())))
-    addresses = _addresses(tables.get(LLDP_ADDRESS, ()))
-    for index, cells in _cells(LLDP_REMOTE, tables.get(LLDP_REMOTE, ())).items():
-        if len(index) == 3:
+    if chassis:
+        yield f"chassis {chassis}"
+    short = name.strip().lower()
+    if short:
+        yield f"name {short if is_address(short) else short.partition('.')[0]}"[:255]
+    for address in addresses:
+        if is_address(address) and not _is_everywhere(address):
+            yield f"address {address}"
+
+
+def chassis(kind: Value, value: Value) -> str:
+    """The id of a chassis as text (LldpChassisId)."""
+    return _id(value, mac=kind == _MAC_CHASSIS, address=kind == _ADDRESS_CHASSIS)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address of IPv4 or IPv6."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_lldp(tables: Tables) -> Iterator[Neighbor]:
+    addresses = _addresses(tables)
+    for index, row in tables.rows("LLDP-MIB::lldpRemEntry").items():
+        arcs = index.split(".")  # a time mark, our port, a number
+        if len(arcs) == 3:
             yield Neighbor(
                 protocol="lldp",
-                interface=ports.of_lldp(index[1]),
-                chassis=_chassis(cells),
-                port=_port(cells.get("6"), cells.get("7")),
-                port_description=_text(cells.get("8")),
-                name=_text(cells.get("9")),
-                description=_text(cells.get("10")),
+                interface=_lldp_port(tables, arcs[1]),
+                chassis=chassis(row.get("lldpRemChassisIdSubtype"), row.get("lldpRemChassisId")),
+                port=_port(row.get("lldpRemPortIdSubtype"), row.get("lldpRemPortId")),
+                name=_text(row, "lldpRemSysName"),
+                description=_text(row, "lldpRemSysDesc"),
+                port_description=_text(row, "lldpRemPortDesc"),
                 addresses=tuple(addresses.get(index, ())),
             )
-    for index, cells in _cells(CDP_CACHE, tables.get(CDP_CACHE, ())).items():
-        address = _address(cells.get("4")) if cells.get("3") == _CDP_IP else ""
+
+
+def _by_cdp(tables: Tables) -> Iterator[Neighbor]:
+    for index, row in tables.rows("CISCO-CDP-MIB::cdpCacheEntry").items():
+        address = _address(row.get("cdpCacheAddress")) if row.get("cdpCacheAddressType") in _CDP_IP else ""
         yield Neighbor(
             protocol="cdp",
-            interface=ports.of_index(index[0]),
-            chassis=_text(cells.get("6")),
-            port=_text(cells.get("7")),
-            name=_text(cells.get("6")),
-            description=_text(cells.get("5")),
-            platform=_text(cells.get("8")),
+            interface=tables.port(index.partition(".")[0]),
+            chassis="",
+            port=_text(row, "cdpCacheDevicePort"),
+            name=_text(row, "cdpCacheSysName") or _text(row, "cdpCacheDeviceId"),
+            description=_text(row, "cdpCacheVersion"),
+            platform=_text(row, "cdpCachePlatform"),
             addresses=(address,) if address else (),
         )
 
 
-class _Ports:
-    """LLDP numbers ports in its own way: which of our interfaces one is, its name or MAC address tells."""
-
-    def __init__(self, interfaces: Sequence[Mapping[str, Any]], local: Cells) -> None:
-        self._local = local
-        self._by_index = {str(one["index"]): str(one["interface"]) for one in interfaces}
-        self._by_text: dict[str, str] = {}
-        for field in ("alias", "mac", "description", "name"):  # the last is the surest
-            named = [str(one.get(field) or "") for one in interfaces]
-            once = {text for text in named if text and named.count(text) == 1}
-            self._by_text |= {
-                text: str(one["interface"]) for text, one in zip(named, interfaces, strict=True) if text in once
-            }
-
-    def of_index(self, index: str) -> str:
-        return self._by_index.get(index, f"ifIndex {index}")
-
-    def of_lldp(self, number: str) -> str:
-        cells = self._local.get((number,), {})
-        told = [_port(cells.get("2"), cells.get("3")), _text(cells.get("4"))]
-        known = [self._by_text[text] for text in told if text in self._by_text]
-        return known[0] if known else self._by_index.get(number) or told[0] or f"port {number}"
+def _lldp_port(tables: Tables, number: str) -> str:
+    """What our port of an LLDP number is called. LLDP numbers ports in its own way, and tells a name, a description, an
+    alias or a MAC address of each; else it is the one of this ifIndex, as IEEE 802.1AB recommends to number them.
+    """
+    row = tables.rows("LLDP-MIB::lldpLocPortEntry").get(number, {})
+    told = [_port(row.get("lldpLocPortIdSubtype"), row.get("lldpLocPortId")), _text(row, "lldpLocPortDesc")]
+    if known := tables.port_of(told):
+        return known
+    return tables.port(number) if tables.is_port(number) else told[0] or f"LLDP port {number}"
 
 
-def _cells(table: str, rows: Rows) -> Cells:
-    """Index to column to value."""
-    found: Cells = {}
-    for oid, value in rows:
-        column, *index = oid.removeprefix(f"{table}.").split(".")
-        if index:
-            found.setdefault(tuple(index), {})[column] = value
-    return found
-
-
-def _addresses(rows: Rows) -> dict[tuple[str, ...], list[str]]:
+def _addresses(tables: Tables) -> Mapping[str, list[str]]:
     """Index of a neighbour to its addresses, each once."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for oid, _ in rows:
-        _, *index = oid.removeprefix(f"{LLDP_ADDRESS}.").split(".")
-        family, octets = (int(index[3]), index[5:]) if len(index) > 5 else (0, [])
-        if len(octets) != _FAMILY_OCTETS.get(family) or max(map(int, octets)) > 255:
-            continue
-        text, known = _address(bytes(map(int, octets))), found.setdefault(tuple(index[:3]), [])
-        if text not in known:
-            known.append(text)
+    found: dict[str, list[str]] = {}
+    for index in tables.rows("LLDP-MIB::lldpRemManAddrEntry"):
+        arcs = index.split(".")  # the neighbour's, then the kind of the address, its length and its octets
+        address = inet(arcs[3:]) if arcs[3:4] and arcs[3] in _IP else ""
+        known = found.setdefault(".".join(arcs[:3]), [])
+        if address and address not in known and len(known) < _MAX_ADDRESSES:
+            known.append(address)
     return found
-
-
-def _chassis(cells: Mapping[str, Value]) -> str:
-    value, kind = cells.get("5"), cells.get("4")
-    if kind == _CHASSIS_ADDRESS and isinstance(value, bytes) and value[:1] in (b"\x01", b"\x02"):
-        return _address(value[1:])
-    return _text(value, mac=kind == _CHASSIS_MAC)
 
 
 def _port(kind: Value, value: Value) -> str:
-    return _text(value, mac=kind == _MAC)
+    return _id(value, mac=kind == _MAC_PORT, address=kind == _ADDRESS_PORT)
 
 
-def _text(value: Value, *, mac: bool = False) -> str:
-    return str(written(value, "mac" if mac else "text"))
+def _id(value: Value, *, mac: bool, address: bool) -> str:
+    if not isinstance(value, bytes):
+        return ""
+    if mac:
+        return value.hex(":")
+    return (_address(value[1:]) if address else "") or str(written(value, "text"))[:255]  # it begins with its family
+
+
+def _text(row: Cells, column: str) -> str:
+    return str(written(row.get(column), "text"))[:_MAX_TEXT]
 
 
 def _address(value: Value) -> str:
     return str(ip_address(value)) if isinstance(value, bytes) and len(value) in (4, 16) else ""
+
+
+def _is_everywhere(address: str) -> bool:
+    one = ip_address(address)
+    return one.is_loopback or one.is_unspecified or one.is_link_local or one.is_multicast

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nms_workers.errors import ParseError, Refused, TargetError
 from nms_workers.records import Record
-from nms_workers.services.snmp.fast import FastSession, Row
+from nms_workers.services.snmp.fast import Row
 from nms_workers.services.snmp.lines import Line, lines_of
 from nms_workers.services.snmp.oid import Value
 from nms_workers.services.snmp.profile import ALARMS, Profile, Table
@@ -17,6 +18,17 @@ UPTIME = "1.3.6.1.2.1.1.3.0"
 OBJECT_ID = "1.3.6.1.2.1.1.2.0"
 
 _REQUEST = 20  # rows that one more request is worth
+_OF_ONE_TABLE = (Refused, ParseError)  # the agent is at fault in one table: the others are still good
+
+
+class Session(Protocol):
+    """One read of one agent: `FastSession`, or `SlowSession`."""
+
+    def get_many(self, oids: Sequence[str]) -> dict[str, Value]:
+        """The values of these instances; those that the agent does not have are left out."""
+
+    def walk(self, base: str) -> Iterator[list[Row]]:
+        """Everything below an object, in the agent's order, answer by answer."""
 
 
 @dataclass
@@ -61,7 +73,7 @@ class Reading:
         self._read_at: float | None = None
         self._shape: Shape | None = None
 
-    def read(self, session: FastSession, *, entities: bool = False) -> Iterator[Record]:
+    def read(self, session: Session, *, entities: bool = False) -> Iterator[Record]:
         """The samples as one block, what fires, and where asked for the rows that are something by themselves.
 
         What was read before an error is yielded before it is raised.
@@ -82,12 +94,12 @@ class Reading:
         if answer.error is not None:
             raise answer.error
 
-    def lines(self, session: FastSession) -> tuple[list[Line], TargetError | None]:
+    def lines(self, session: Session) -> tuple[list[Line], TargetError | None]:
         """The rows as they are, and the error that ended them."""
         answer = self._answer(session)
         return lines_of(self._tables, answer.oids, answer.values), answer.error
 
-    def _answer(self, session: FastSession) -> Answer:
+    def _answer(self, session: Session) -> Answer:
         asked = dict.fromkeys([UPTIME, *self._changed_by, *self._there])
         head = session.get_many(list(asked))
         if self._is_new(head):
@@ -95,12 +107,12 @@ class Reading:
         answer = Answer()
         answer.add(self._facts)
         answer.add([(oid, head[oid]) for oid in self._there if oid in head])
-        try:
-            for base in self._walks:
-                for rows in session.walk(base):
-                    answer.add(rows)
-        except TargetError as exc:
-            answer.error = exc
+        for base in self._walks:
+            rows, error = _walked(session, base)
+            answer.add(rows)
+            answer.error = answer.error or error
+            if error is not None and not isinstance(error, _OF_ONE_TABLE):
+                break
         return answer
 
     def _is_new(self, head: dict[str, Value]) -> bool:
@@ -113,48 +125,64 @@ class Reading:
         self._uptime, self._mark = uptime, mark
         return new
 
-    def _plan(self, session: FastSession) -> Answer:
+    def _plan(self, session: Session) -> Answer:
         """Read everything, see what there is, and choose how to walk it from now on."""
         self._facts, self._walks, self._there, self._shape, self._read_at = [], [], [], None, None
         answer, walked = Answer(), list[Row]()
-        found: dict[str, Value] = {}
         try:
             found = _scalars(session, self._target, self._scalars)
-            for tables in _by_oid(self._tables):
-                try:
-                    walked += self._plan_table(session, tables)
-                except (Refused, ParseError) as exc:  # it is at fault in this table: the others are still good
-                    answer.error = answer.error or exc
-            self._read_at = time.monotonic()
         except TargetError as exc:
             answer.error = exc
+            return answer
+        for tables in _by_oid(self._tables):
+            rows, error = self._plan_table(session, tables)
+            walked += rows
+            answer.error = answer.error or error
+            if error is not None and not isinstance(error, _OF_ONE_TABLE):
+                break
+        else:
+            self._read_at = time.monotonic()
         self._there = list(found)
         answer.add(self._facts)
         answer.add(list(found.items()))
         answer.add(walked)
         return answer
 
-    def _plan_table(self, session: FastSession, tables: Sequence[Table]) -> list[Row]:
-        """Plan the tables that lie at one place; what later walks give of them."""
+    def _plan_table(self, session: Session, tables: Sequence[Table]) -> tuple[list[Row], TargetError | None]:
+        """Plan the tables that lie at one place; what later walks give of them. One that cannot be read whole is asked
+        for again every time, so that it is told as long as it lasts.
+        """
         base = tables[0].oid
         columns = {table.oid_of(column): column.role for table in tables for column in table.column}
-        rows: list[Row] = []
         by_column: dict[str, list[Row]] = {}
-        for some in session.walk(base):
-            rows += some
+        rows, error = _walked(session, base)
+        if error is not None:
+            self._walks.append(base)
+            return rows, error
         for row in rows:
             if (column := _column(columns, row[0], base)) is not None:
                 by_column.setdefault(column, []).append(row)
         wanted = [one for one in columns if one in by_column and (self._fresh or columns[one] == "metric")]
         if wanted and len(rows) <= sum(len(by_column[one]) + _REQUEST for one in wanted):
             self._walks.append(base)  # names and all: cheaper than a request for each column
-            return rows
+            return rows, None
         self._walks += wanted
         self._facts += [row for one, found in by_column.items() if one not in wanted for row in found]
-        return [row for one in wanted for row in by_column[one]]
+        return [row for one in wanted for row in by_column[one]], None
 
 
-def _scalars(session: FastSession, target: SnmpTarget, oids: Sequence[str]) -> dict[str, Value]:
+def _walked(session: Session, base: str) -> tuple[list[Row], TargetError | None]:
+    """What is below an object, and what ended it before its end."""
+    rows: list[Row] = []
+    try:
+        for some in session.walk(base):
+            rows += some
+    except TargetError as exc:
+        return rows, exc
+    return rows, None
+
+
+def _scalars(session: Session, target: SnmpTarget, oids: Sequence[str]) -> dict[str, Value]:
     """Those that the device has. Version 1 refuses a whole request when one is missing, so there each is walked to."""
     if target.version != "1":
         return session.get_many(oids)

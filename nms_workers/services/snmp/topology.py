@@ -5,108 +5,20 @@ is an entity `device` of its target, and the far end of a link is a `device`, to
 are the same. So it does not matter which of the two was read first, or by which worker.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from ipaddress import ip_address
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from nms_workers.errors import NmsError
 from nms_workers.records import Entity, Link, Record, Sample
-from nms_workers.services.snmp import ports
-from nms_workers.services.snmp.lines import Line, inet, mac, written
-from nms_workers.services.snmp.oid import Value
+from nms_workers.services.snmp.lines import inet, mac, written
+from nms_workers.services.snmp.neighbors import Neighbor, chassis, identities, is_address, neighbors
+from nms_workers.services.snmp.tables import Tables
 
 _MAX_NAMES = 64  # identities of one device
 _MAX_ADDRESSES = 100  # of one MAC address at one port
 _LEARNED = (3, 5)  # dot1dTpFdbStatus: learned, mgmt
-_MAC_CHASSIS, _ADDRESS_CHASSIS = 4, 5  # LldpChassisIdSubtype
-_MAC_PORT, _ADDRESS_PORT = 3, 4  # LldpPortIdSubtype
 _INVALID_ARP = 2  # ipNetToMediaType
 
 Answers = Iterator[tuple[str, Record | NmsError]]
-
-
-class Tables:
-    """The rows of the topology's tables, and the ports of the device."""
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self._rows: dict[str, dict[str, dict[str, Value]]] = {}
-        for line in lines:
-            cells = {name: value for name, (_, value) in line.cells.items()}
-            self._rows.setdefault(line.table.object, {}).setdefault(line.index, {}).update(cells)
-        facts: dict[str, dict[str, Any]] = {}
-        for table, columns in _PORT_FACTS.items():
-            for index, row in self.rows(table).items():
-                told = {name: written(row.get(column), how) for name, column, how in columns}  # type: ignore[arg-type]
-                facts.setdefault(index, {}).update(told)
-        self._facts = facts
-        self._called = ports.identities(facts)
-        self._bridge = {
-            port: str(row.get("dot1dBasePortIfIndex"))
-            for port, row in self.rows("BRIDGE-MIB::dot1dBasePortEntry").items()
-        }
-
-    def rows(self, table: str) -> Mapping[str, Mapping[str, Value]]:
-        """The rows of a table by index; none where the device does not have it."""
-        return self._rows.get(table, {})
-
-    def one(self, table: str, column: str) -> Value:
-        """A single value."""
-        return self.rows(table).get("", {}).get(column)
-
-    def port(self, index: str) -> str:
-        """What the port of an ifIndex is called."""
-        return self._called.get(index, f"ifIndex {index}")
-
-    def bridge_port(self, number: str) -> str:
-        """What the port of a bridge's number is called."""
-        index = self._bridge.get(number)
-        return self.port(index) if index else f"bridge port {number}"
-
-    def lldp_port(self, number: str) -> str:
-        """What the port of an LLDP number is called: the one whose name, description or alias it tells, else the one of
-        this ifIndex, as IEEE 802.1AB recommends to number them.
-        """
-        row = self.rows("LLDP-MIB::lldpLocPortEntry").get(number, {})
-        for column in ("lldpLocPortId", "lldpLocPortDesc"):
-            text = written(row.get(column), "text")
-            for index, facts in self._facts.items():
-                if text and text in (facts.get("name"), facts.get("description")):
-                    return self.port(index)
-        return self.port(number) if number in self._called else f"LLDP port {number}"
-
-
-_PORT_FACTS = {
-    "IF-MIB::ifEntry": (("description", "ifDescr", "text"), ("mac", "ifPhysAddress", "mac")),
-    "IF-MIB::ifXEntry": (("name", "ifName", "text"),),
-}
-
-
-@dataclass(frozen=True)
-class Neighbor:
-    """What one port is told of the device at its other end."""
-
-    protocol: str
-    interface: str
-    port: str
-    name: str
-    description: str
-    addresses: tuple[str, ...]
-    chassis: str
-
-    @property
-    def identities(self) -> tuple[str, ...]:
-        """What it may be called by, the most certain first."""
-        return tuple(_identities(self.chassis, self.name, self.addresses))
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON, with `device`."""
-        return asdict(self) | {"addresses": list(self.addresses), "device": next(iter(self.identities), "unknown")}
-
-
-def neighbors(tables: Tables) -> list[Neighbor]:
-    """What LLDP and CDP tell."""
-    return [*_by_lldp(tables), *_by_cdp(tables)]
 
 
 def records(tables: Tables, host: str, max_learned: int) -> Iterator[Record]:
@@ -148,11 +60,11 @@ def _joined(found: Iterable[Neighbor]) -> Iterator[Link]:
     """A link for each port and device: a phone and a computer behind one port are two."""
     links: dict[tuple[str, str, str], Link] = {}
     for one in found:
-        names = one.identities
-        if names:
+        if names := one.identities:
             about = {
-                "port": one.port, "name": one.name, "description": one.description,
-                "addresses": list(one.addresses), "identities": list(names),
+                "port": one.port, "port_description": one.port_description,
+                "name": one.name, "identities": list(names),
+                "description": one.description, "platform": one.platform, "addresses": list(one.addresses),
             }  # fmt: skip
             links.setdefault(
                 (one.protocol, one.interface, names[0]),
@@ -161,64 +73,14 @@ def _joined(found: Iterable[Neighbor]) -> Iterator[Link]:
     yield from links.values()
 
 
-def _identities(chassis: str, name: str, addresses: Iterable[str]) -> Iterator[str]:
-    """In one form, whichever protocol tells it. A name is taken without its domain: CDP gives it, LLDP often not."""
-    if chassis:
-        yield f"chassis {chassis}"
-    short = name.strip().lower()
-    if short:
-        yield f"name {short if _is_address(short) else short.partition('.')[0]}"[:255]
-    for address in addresses:
-        yield f"address {address}"
-
-
 def _own_identities(tables: Tables, host: str) -> list[str]:
     system, local = "SNMPv2-MIB::system", "LLDP-MIB::lldpLocalSystemData"
-    chassis = _chassis(tables.one(local, "lldpLocChassisIdSubtype"), tables.one(local, "lldpLocChassisId"))
-    addresses = [address for address in tables.rows("IP-MIB::ipAddrEntry") if _tells(address)]
-    addresses += [inet(index.split(".")) for index in tables.rows("IP-MIB::ipAddressEntry")]
-    own = [host] if _is_address(host) else []
+    own = chassis(tables.one(local, "lldpLocChassisIdSubtype"), tables.one(local, "lldpLocChassisId"))
     name = str(written(tables.one(system, "sysName"), "text"))
-    names = _identities(chassis, name, filter(_tells, [*own, *addresses]))
-    return list(dict.fromkeys(names))[:_MAX_NAMES]
-
-
-def _by_lldp(tables: Tables) -> Iterator[Neighbor]:
-    addresses: dict[str, list[str]] = {}
-    for index in tables.rows("LLDP-MIB::lldpRemManAddrEntry"):
-        arcs = index.split(".")
-        if (address := inet(arcs[3:])) and address not in addresses.setdefault(".".join(arcs[:3]), []):
-            addresses[".".join(arcs[:3])].append(address)
-    for index, row in tables.rows("LLDP-MIB::lldpRemEntry").items():
-        arcs = index.split(".")
-        if len(arcs) != 3:
-            continue
-        told = tuple(addresses.get(index, ())[:_MAX_ADDRESSES])
-        port = _port(row.get("lldpRemPortIdSubtype"), row.get("lldpRemPortId"))
-        yield Neighbor(
-            protocol="lldp",
-            interface=tables.lldp_port(arcs[1]),
-            port=port or str(written(row.get("lldpRemPortDesc"), "text")),
-            name=str(written(row.get("lldpRemSysName"), "text")),
-            description=str(written(row.get("lldpRemSysDesc"), "text"))[:1000],
-            addresses=told,
-            chassis=_chassis(row.get("lldpRemChassisIdSubtype"), row.get("lldpRemChassisId")),
-        )
-
-
-def _by_cdp(tables: Tables) -> Iterator[Neighbor]:
-    for index, row in tables.rows("CISCO-CDP-MIB::cdpCacheEntry").items():
-        address = written(row.get("cdpCacheAddress"), "address")
-        name = written(row.get("cdpCacheSysName"), "text") or written(row.get("cdpCacheDeviceId"), "text")
-        yield Neighbor(
-            protocol="cdp",
-            interface=tables.port(index.partition(".")[0]),
-            port=str(written(row.get("cdpCacheDevicePort"), "text")),
-            name=str(name),
-            description=str(written(row.get("cdpCachePlatform"), "text"))[:1000],
-            addresses=(str(address),) if _tells(str(address)) else (),
-            chassis="",
-        )
+    addresses = [host] if is_address(host) else []
+    addresses += tables.rows("IP-MIB::ipAddrEntry")
+    addresses += [inet(index.split(".")) for index in tables.rows("IP-MIB::ipAddressEntry")]
+    return list(dict.fromkeys(identities(own, name, addresses)))[:_MAX_NAMES]
 
 
 def _learned(tables: Tables) -> list[Link]:
@@ -226,11 +88,13 @@ def _learned(tables: Tables) -> list[Link]:
     found: dict[tuple[str, str], set[int]] = {}
     for index, row in tables.rows("Q-BRIDGE-MIB::dot1qTpFdbEntry").items():
         vlan, *arcs = index.split(".")
-        if row.get("dot1qTpFdbStatus") in _LEARNED and (address := mac(arcs)):
-            found.setdefault((tables.bridge_port(str(row.get("dot1qTpFdbPort"))), address), set()).add(int(vlan))
+        port = tables.bridge_port(row.get("dot1qTpFdbPort"))
+        if port and row.get("dot1qTpFdbStatus") in _LEARNED and (address := mac(arcs)):
+            found.setdefault((port, address), set()).add(int(vlan))
     for index, row in () if found else tables.rows("BRIDGE-MIB::dot1dTpFdbEntry").items():
-        if row.get("dot1dTpFdbStatus") in _LEARNED and (address := mac(index.split("."))):
-            found.setdefault((tables.bridge_port(str(row.get("dot1dTpFdbPort"))), address), set())
+        port = tables.bridge_port(row.get("dot1dTpFdbPort"))
+        if port and row.get("dot1dTpFdbStatus") in _LEARNED and (address := mac(index.split("."))):
+            found.setdefault((port, address), set())
     return [
         Link("fdb", ("interface", port), ("mac", address), {"fdbs": sorted(fdbs)} if fdbs else {})
         for (port, address), fdbs in found.items()
@@ -262,39 +126,3 @@ def _arp(tables: Tables) -> list[Link]:
         Link("arp", ("interface", port), ("mac", address), {"addresses": addresses})
         for (port, address), addresses in found.items()
     ]
-
-
-def _chassis(kind: Value, value: Value) -> str:
-    if not isinstance(value, bytes) or not value:
-        return ""
-    if kind == _MAC_CHASSIS:
-        return value.hex(":")
-    if kind == _ADDRESS_CHASSIS:
-        return str(written(value[1:], "address"))  # the first octet is the family
-    return str(written(value, "text"))[:200]
-
-
-def _port(kind: Value, value: Value) -> str:
-    if not isinstance(value, bytes):
-        return ""
-    if kind == _MAC_PORT:
-        return value.hex(":")
-    if kind == _ADDRESS_PORT:
-        return str(written(value[1:], "address"))
-    return str(written(value, "text"))[:255]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _tells(address: str) -> bool:
-    """Whether an address says which device it is: not that of every host."""
-    if not _is_address(address):
-        return False
-    one = ip_address(address)
-    return not (one.is_loopback or one.is_unspecified or one.is_link_local or one.is_multicast)

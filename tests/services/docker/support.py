@@ -34,3 +34,19 @@ def make(
     if start:
         api.start(found["Id"])
     return str(found["Id"])
+
+
+def image(api: docker.APIClient, tag: str, *changes: str) -> str:
+    """An image like busybox with these lines of a Dockerfile; its id."""
+    made = api.create_container(IMAGE)
+    repository, _, name = tag.partition(":")
+    found = api.commit(made["Id"], repository=repository, tag=name, changes=list(changes))
+    api.remove_container(made["Id"])
+    return str(found["Id"])
+
+
+def inside(api: docker.APIClient, container: str, *command: str) -> tuple[int, str]:
+    """Exit code and output of a command in a container."""
+    key = api.exec_create(container, list(command))["Id"]
+    output = api.exec_start(key).decode()
+    return int(api.exec_inspect(key)["ExitCode"]), output

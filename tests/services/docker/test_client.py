@@ -6,7 +6,7 @@ import docker
 
 from nms_workers.services.docker.client import DockerClient
 from tests.services.docker.support import make
-from tests.services.records import await_true
+from tests.services.records import await_true, value
 
 
 def test_version_and_info(client: DockerClient, plain: docker.APIClient) -> None:
@@ -62,3 +62,30 @@ def test_events(client: DockerClient, plain: docker.APIClient) -> None:
     assert [one.action for one in events] == ["create", "start"]
     assert events[0].name == "web"
     assert events[0].at < events[1].at
+
+
+def test_a_log_that_is_followed_ends_with_its_container(client: DockerClient, plain: docker.APIClient) -> None:
+    make(plain, "talks", command=["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done; head -c 300000 /dev/zero"])
+    lines = list(client.read_logs("talks", follow=True))
+    assert [one.text for one in lines[:3]] == ["1", "2", "3"]
+    assert sum(len(one.text) for one in lines[3:]) <= 300_000
+    assert not plain.inspect_container("talks")["State"]["Running"]
+
+
+def test_events_as_they_happen(client: DockerClient, plain: docker.APIClient) -> None:
+    began = client.now()
+    happened = client.events(began)
+    key = make(plain, "web")
+    seen: list[str] = []
+    for one in happened:
+        seen += [one.action] if one.actor.id == key else []
+        if one.action == "start":
+            break
+    assert seen == ["create", "start"]
+
+
+def test_the_metrics_of_one(client: DockerClient, plain: docker.APIClient) -> None:
+    make(plain, "web")
+    told = client.get_service_metrics("web")
+    assert value(told, "docker_container_running", container="web") == 1
+    assert value(told, "docker_container_processes", container="web") >= 1

@@ -1,8 +1,6 @@
 """Reading polls and running actions as the fleet does."""
 
-from typing import Any
-
-from nms_workers.records import Entity, Event, Layout, Record, Sample
+from nms_workers.records import Event, Layout, Record, Sample
 from nms_workers.service import Change
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.service import Elasticsearch
@@ -39,11 +37,6 @@ def events(records: list[Record], kind: str) -> list[Event]:
     found = [one for one in records if isinstance(one, Event) and one.kind == kind]
     assert all(one.state == "firing" for one in found)
     return found
-
-
-def entities(records: list[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """The entities of a kind by key."""
-    return {one.key: one.attributes for one in records if isinstance(one, Entity) and one.kind == kind}
 
 
 def act(client: ElasticsearchClient, action: str, **arguments: object) -> Change:

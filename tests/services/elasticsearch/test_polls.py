@@ -9,7 +9,8 @@ from nms_workers.errors import Outcome, Refused
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.service import Elasticsearch
 from tests.services.elasticsearch.conftest import Connect, StartStub
-from tests.services.elasticsearch.support import entities, events, read, samples, value, values
+from tests.services.elasticsearch.support import events, read, samples, value, values
+from tests.services.records import entities
 from tests.stubs.elasticsearch import NODES, ElasticsearchStub, task_info
 
 

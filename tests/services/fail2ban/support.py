@@ -1,15 +1,14 @@
 """How the tests of this service read, act and wait."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Event, Record
 from nms_workers.service import Change
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.service import Fail2ban
 from tests.servers import Fail2banServer
+from tests.services.records import events
 
 
 def read(client: Fail2banClient, poll: str) -> list[Record]:
@@ -23,25 +22,9 @@ def act(client: Fail2banClient, name: str, **arguments: object) -> Change:
     return action.run(client, **action.validate(arguments))
 
 
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; a KeyError when it is not there."""
-    found = {r.series.labels: r.value for r in records if isinstance(r, Sample) and r.metric == metric}
-    return found[tuple(sorted(labels.items()))]
-
-
-def events(records: Iterable[Record], kind: str) -> list[Event]:
-    """The events of one kind."""
-    return [r for r in records if isinstance(r, Event) and r.kind == kind]
-
-
 def ended(records: Iterable[Record]) -> list[Event]:
     """The ends of bans."""
     return [event for event in events(records, "ban") if event.state == "resolved"]
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Key to attributes of the entities of one kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
 
 
 def done(server: Fail2banServer) -> list[str]:
@@ -54,12 +37,3 @@ def fail_to_log_in(server: Fail2banServer, address: str, times: int = 2) -> None
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     with server.jail_log.open("a") as log:
         log.writelines(f"{now} app: login failed from {address}\n" for _ in range(times))
-
-
-def await_true(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.05)
-    return result

@@ -13,7 +13,8 @@ from nms_workers.services.fail2ban.service import Fail2ban
 from tests.conftest import StartServer
 from tests.servers import Fail2banServer
 from tests.services.fail2ban.conftest import Connect
-from tests.services.fail2ban.support import act, await_true, done
+from tests.services.fail2ban.support import act, done
+from tests.services.records import await_true
 
 
 @pytest.mark.parametrize(

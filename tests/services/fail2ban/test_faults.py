@@ -21,7 +21,8 @@ from nms_workers.services.fail2ban.target import Fail2banTarget
 from nms_workers.transport.deadline import deadline
 from tests.servers import Fail2banServer
 from tests.services.fail2ban.conftest import END, Connect, Peer, said
-from tests.services.fail2ban.support import act, read, value
+from tests.services.fail2ban.support import act, read
+from tests.services.records import value
 
 
 def test_no_socket(connect: Connect, tmp_path: Path) -> None:

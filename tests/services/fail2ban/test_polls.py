@@ -12,7 +12,8 @@ from nms_workers.services.fail2ban.results import JailSettings, JailStatus
 from tests.conftest import StartServer
 from tests.servers import Fail2banServer
 from tests.services.fail2ban.conftest import Connect, Peer, said
-from tests.services.fail2ban.support import act, await_true, ended, entities, events, fail_to_log_in, read, value
+from tests.services.fail2ban.support import act, ended, fail_to_log_in, read
+from tests.services.records import await_true, entities, events, value
 
 
 def test_the_server(server: Fail2banServer, connect: Connect) -> None:

@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from requests import PreparedRequest
 
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.target import Gns3Target
-from nms_workers.transport.adapter import DeadlineAdapter
 from tests.conftest import StartServer
 from tests.servers import GNS3, Gns3Server, Server
 from tests.services.gns3.support import Plain
@@ -41,20 +39,6 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     yield make
     for client in clients:
         client.close()
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[PreparedRequest]:
-    """Every request that leaves our clients, as it leaves."""
-    seen: list[PreparedRequest] = []
-    send = DeadlineAdapter.send
-
-    def watched(self: DeadlineAdapter, request: PreparedRequest, *args: Any, **options: Any) -> Any:
-        seen.append(request)
-        return send(self, request, *args, **options)
-
-    monkeypatch.setattr(DeadlineAdapter, "send", watched)
-    return seen
 
 
 @pytest.fixture

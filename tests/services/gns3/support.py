@@ -1,12 +1,11 @@
 """How the tests of this service read, act, and find out what is true."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import requests
 
-from nms_workers.records import Entity, Event, Link, Record, Sample
+from nms_workers.records import Link, Record
 from nms_workers.service import Change
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.service import Gns3
@@ -77,35 +76,9 @@ def act(client: Gns3Client, action: str, **arguments: Any) -> Change:
     return declared.run(client, **declared.validate(arguments))
 
 
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; fails when it is not there once."""
-    wanted = tuple(sorted(labels.items()))
-    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
-    return found
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Attributes by key of the entities of a kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
-
-
-def events(records: Iterable[Record]) -> list[Event]:
-    """The events."""
-    return [r for r in records if isinstance(r, Event)]
-
-
 def links(records: Iterable[Record]) -> list[Link]:
     """The links."""
     return [r for r in records if isinstance(r, Link)]
-
-
-def await_true(condition: Callable[[], Any], seconds: float = _SECONDS) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.05)
-    return result
 
 
 def two_linked(client: Gns3Client, project: str = "lab") -> None:

@@ -17,7 +17,8 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import GNS3, Server
 from tests.services.gns3.conftest import Connect
-from tests.services.gns3.support import Plain, act, await_true, read
+from tests.services.gns3.support import Plain, act, read
+from tests.services.records import await_true
 
 
 def logins(sent: list[PreparedRequest]) -> int:

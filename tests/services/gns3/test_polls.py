@@ -11,7 +11,8 @@ from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.service import Gns3
 from tests.servers import Server
 from tests.services.gns3.conftest import Connect
-from tests.services.gns3.support import Plain, act, await_true, entities, events, links, read, two_linked, value
+from tests.services.gns3.support import Plain, act, links, read, two_linked
+from tests.services.records import await_true, entities, events, value
 
 
 def test_computes(client: Gns3Client, server: Server) -> None:

@@ -1,9 +1,8 @@
 """How the tests of this service read and act, and what they put into a Grafana."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from nms_workers.records import Entity, Record
+from nms_workers.records import Record
 from nms_workers.service import Change
 from nms_workers.services.grafana.client import GrafanaClient
 from nms_workers.services.grafana.service import Grafana
@@ -120,11 +119,6 @@ def undo(client: GrafanaClient, action: str, arguments: dict[str, Any], change: 
     takes = Grafana.actions()[back].arguments.model_fields
     kept = {name: value for name, value in arguments.items() if name in takes}
     return act(client, back, **kept, **({"before": change.before} if "before" in takes else {}))
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Attributes by key of the entities of a kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
 
 
 def twice(client: GrafanaClient, action: str, **arguments: Any) -> Change:

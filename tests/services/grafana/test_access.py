@@ -5,8 +5,8 @@ import pytest
 from nms_workers.errors import AuthError, ParseError, Refused, Timeout, Unreachable
 from nms_workers.services.grafana.service import Grafana
 from tests.services.grafana.conftest import Connect, Start
-from tests.services.grafana.support import entities, fill, read, read_until_error
-from tests.services.records import value
+from tests.services.grafana.support import fill, read, read_until_error
+from tests.services.records import entities, value
 from tests.stubs.grafana import Account, GrafanaStub
 from tests.transport.sites import Call, Site
 

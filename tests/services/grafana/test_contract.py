@@ -12,8 +12,8 @@ from tests.contract.vendor import SPECS, description
 from tests.metric_contract import never_emitted, undeclared
 from tests.services.grafana.conftest import Connect, Start
 from tests.services.grafana.described import DESCRIPTION, described
-from tests.services.grafana.support import LICENSE, act, entities, fill, read
-from tests.services.records import value
+from tests.services.grafana.support import LICENSE, act, fill, read
+from tests.services.records import entities, value
 from tests.stubs.grafana import VERSIONS, GrafanaStub
 
 ENDPOINTS = SPECS / "grafana" / "endpoints-13.0.0.tsv"

@@ -11,8 +11,8 @@ from nms_workers.records import Event, Record, Sample
 from nms_workers.services.grafana.service import Grafana
 from nms_workers.transport.deadline import deadline
 from tests.services.grafana.conftest import Connect, Start
-from tests.services.grafana.support import LICENSE, alert, entities, fill, group, read, read_until_error, rule
-from tests.services.records import await_true, events, value
+from tests.services.grafana.support import LICENSE, alert, fill, group, read, read_until_error, rule
+from tests.services.records import await_true, entities, events, value
 from tests.stubs.grafana import VERSIONS, Account, GrafanaStub
 
 

@@ -13,7 +13,8 @@ from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.target import HaproxyTarget
 from tests.conftest import StartServer
 from tests.servers import HAPROXY, HaproxyServer
-from tests.services.haproxy.support import await_true, state
+from tests.services.haproxy.support import state
+from tests.services.records import await_true
 from tests.stubs import dataplane
 from tests.transport.sites import Call, Site
 

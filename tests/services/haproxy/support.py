@@ -1,15 +1,12 @@
 """How the tests of this service read, act and wait."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Event, Record
 from nms_workers.service import Change
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
-
-_SECONDS = 30.0
 
 
 def read(client: HaproxyClient, poll: str = "stats") -> list[Record]:
@@ -33,18 +30,6 @@ def undo(client: HaproxyClient, name: str, change: Change, /, **arguments: Any) 
     return back.run(client, **back.validate(given))
 
 
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; fails when it is not there once."""
-    wanted = tuple(sorted(labels.items()))
-    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
-    return found
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Attributes by key of the entities of a kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
-
-
 def events(records: Iterable[Record]) -> dict[str, Event]:
     """The events by their fingerprint."""
     return {r.fingerprint: r for r in records if isinstance(r, Event)}
@@ -53,12 +38,3 @@ def events(records: Iterable[Record]) -> dict[str, Event]:
 def state(client: HaproxyClient, server: str, backend: str = "be_app") -> str:
     """The state of a server in the statistics, empty when it is not there."""
     return next((row.state for row in client.get_servers(backend) if row.name == server), "")
-
-
-def await_true(condition: Callable[[], Any], seconds: float = _SECONDS) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.05)
-    return result

@@ -15,7 +15,8 @@ from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import App, Connect, load, settled
-from tests.services.haproxy.support import act, await_true, read, state, undo, value
+from tests.services.haproxy.support import act, read, state, undo
+from tests.services.records import await_true, value
 
 APP1: dict[str, Any] = {"backend": "be_app", "server": "app1"}
 

@@ -11,7 +11,8 @@ from nms_workers.store import query
 from nms_workers.store.history import History
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import App, Connect, settled
-from tests.services.haproxy.support import act, await_true, read, state
+from tests.services.haproxy.support import act, read, state
+from tests.services.records import await_true
 from tests.store.conftest import Database, make_database, newest
 from tests.store.slots import START, slot
 

@@ -18,7 +18,8 @@ from nms_workers.services.haproxy.stats import from_csv
 from tests.metric_contract import never_emitted, undeclared
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import App, Connect, load, settled
-from tests.services.haproxy.support import await_true, read
+from tests.services.haproxy.support import read
+from tests.services.records import await_true
 
 COMPARED = re.compile(
     r"haproxy_(server|backend)_(loadbalanced|sessions|http_responses|connection_errors|retry_warnings|weight|uweight|"

@@ -11,7 +11,8 @@ from nms_workers.services.haproxy.service import Haproxy
 from tests.contract.vendor import description
 from tests.metric_contract import undeclared
 from tests.services.haproxy.conftest import Connect
-from tests.services.haproxy.support import act, entities, events, read, state, undo, value
+from tests.services.haproxy.support import act, events, read, state, undo
+from tests.services.records import entities, value
 from tests.services.test_http_faults import FAULTS, Fault
 from tests.stubs.dataplane import FILES, DataPlaneStub
 from tests.transport.sites import Site

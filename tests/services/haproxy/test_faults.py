@@ -21,7 +21,8 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import Connect, settled
-from tests.services.haproxy.support import await_true, events, read, state
+from tests.services.haproxy.support import events, read, state
+from tests.services.records import await_true
 from tests.transport.sites import Site
 
 Peer = Callable[..., Path]

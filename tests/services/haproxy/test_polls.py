@@ -16,7 +16,8 @@ from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
 from tests.servers import HaproxyServer
 from tests.services.haproxy.conftest import App, Connect, load, settled
-from tests.services.haproxy.support import act, await_true, entities, events, read, state, value
+from tests.services.haproxy.support import act, events, read, state
+from tests.services.records import await_true, entities, value
 
 WAYS = ("socket", "tcp", "url", "json")
 

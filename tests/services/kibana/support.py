@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Event, Record, Sample
 from nms_workers.service import Change
 from nms_workers.services.kibana.client import KibanaClient
 from nms_workers.services.kibana.service import Kibana
@@ -39,11 +39,6 @@ def value(records: Iterable[Record], metric: str) -> float:
     """The value of a metric that has one series."""
     (found,) = values(records, metric).values()
     return found
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Entities of a kind by key."""
-    return {one.key: one.attributes for one in records if isinstance(one, Entity) and one.kind == kind}
 
 
 def firing(records: Iterable[Record]) -> dict[str, Event]:

@@ -10,7 +10,8 @@ from nms_workers.services.kibana.client import KibanaClient
 from nms_workers.services.kibana.service import Kibana
 from nms_workers.services.kibana.target import KibanaTarget
 from tests.services.kibana.conftest import Connect, Start
-from tests.services.kibana.support import entities, firing, read, value, values
+from tests.services.kibana.support import firing, read, value, values
+from tests.services.records import entities
 from tests.stubs.kibana import API_KEY, PASSWORD, USER, KibanaStub, rule
 from tests.transport.sites import Site
 

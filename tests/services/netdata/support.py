@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from nms_workers.records import Entity, Record, SampleBlock
+from nms_workers.records import Record, SampleBlock
 from nms_workers.service import Change
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.service import Netdata
@@ -37,11 +37,6 @@ def charts(records: Iterable[Record]) -> dict[tuple[str, str, str], float]:
                 assert key not in found
                 found[key] = float(number)
     return found
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Attributes by key of the entities of a kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
 
 
 def plain(url: str, path: str) -> Any:

@@ -13,8 +13,8 @@ from nms_workers.services.netdata.service import Netdata
 from nms_workers.services.netdata.session import NotThere
 from tests.servers import NetdataServer
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import charts, entities, plain, read
-from tests.services.records import await_true, events, value
+from tests.services.netdata.support import charts, plain, read
+from tests.services.records import await_true, entities, events, value
 
 LEVEL = ("own host", "statsd_nms.level_gauge", "gauge")
 

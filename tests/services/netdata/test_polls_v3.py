@@ -5,8 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 from nms_workers.records import SampleBlock
 from nms_workers.services.netdata.service import Netdata
 from tests.services.netdata.conftest import Connect
-from tests.services.netdata.support import charts, entities, read
-from tests.services.records import events, value
+from tests.services.netdata.support import charts, read
+from tests.services.records import entities, events, value
 from tests.stubs.netdata import CHILD, OWN, NetdataStub
 
 

@@ -1,9 +1,8 @@
 """How the tests of this service read."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Record, Sample
 from nms_workers.services.ntopng.client import NtopngClient
 from nms_workers.services.ntopng.service import Ntopng
 
@@ -17,13 +16,3 @@ def values(records: Iterable[Record], metric: str, *labels: str) -> dict[str, fl
     """The values of a metric by these labels: `a/b`; without any, by all."""
     found = [one for one in records if isinstance(one, Sample) and one.metric == metric]
     return {"/".join(one.labels[name] for name in labels or one.labels): one.value for one in found}
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Entities of a kind by key."""
-    return {one.key: one.attributes for one in records if isinstance(one, Entity) and one.kind == kind}
-
-
-def events(records: Iterable[Record]) -> list[Event]:
-    """All events."""
-    return [one for one in records if isinstance(one, Event)]

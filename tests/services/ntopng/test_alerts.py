@@ -12,7 +12,8 @@ from nms_workers.services.ntopng import alerts
 from nms_workers.services.ntopng.client import NtopngClient
 from nms_workers.services.ntopng.service import Ntopng
 from tests.services.ntopng.conftest import Connect
-from tests.services.ntopng.support import events, read, values
+from tests.services.ntopng.support import read, values
+from tests.services.records import events
 from tests.stubs.ntopng import NtopngStub
 
 NOW = int(time.time())

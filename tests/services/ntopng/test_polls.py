@@ -10,7 +10,8 @@ from nms_workers.services.ntopng import readings
 from nms_workers.services.ntopng.client import NtopngClient
 from nms_workers.services.ntopng.service import Ntopng
 from tests.services.ntopng.conftest import Connect
-from tests.services.ntopng.support import entities, events, read, values
+from tests.services.ntopng.support import read, values
+from tests.services.records import entities, events
 from tests.stubs.ntopng import PASSWORD, TOKEN, USER, NtopngStub, flow, host, host_data
 from tests.transport.sites import Site
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import requests
-from requests import PreparedRequest
 
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.target import PrometheusTarget
-from nms_workers.transport.adapter import DeadlineAdapter
 from tests.conftest import StartServer
 from tests.servers import PROMETHEUS, PrometheusServer, Server
-from tests.services.prometheus.support import Plain, await_true
+from tests.services.prometheus.support import Plain
+from tests.services.records import await_true
 
 Connect = Callable[..., PrometheusClient]
 StartPrometheus = Callable[..., PrometheusServer]
@@ -82,17 +81,3 @@ def client(server: Server, connect: Connect) -> PrometheusClient:
 def plain(server: Server) -> Plain:
     """What `server` says without our code."""
     return Plain(server)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[PreparedRequest]:
-    """Every request that leaves our clients, as it leaves."""
-    seen: list[PreparedRequest] = []
-    send = DeadlineAdapter.send
-
-    def watched(self: DeadlineAdapter, request: PreparedRequest, *args: Any, **options: Any) -> Any:
-        seen.append(request)
-        return send(self, request, *args, **options)
-
-    monkeypatch.setattr(DeadlineAdapter, "send", watched)
-    return seen

@@ -1,14 +1,13 @@
 """How the tests of this service read, act, and find out what is true."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import requests
 
 from nms_workers.errors import TargetError
-from nms_workers.records import Entity, Event, Record, Sample
+from nms_workers.records import Record, Sample
 from nms_workers.service import Change
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.service import Prometheus
@@ -59,38 +58,7 @@ def act(client: PrometheusClient, action: str, **arguments: Any) -> Change:
     return declared.run(client, **declared.validate(arguments))
 
 
-def values(records: Iterable[Record], metric: str) -> dict[tuple[tuple[str, str], ...], float]:
-    """Values by labels of the samples of a metric."""
-    return {r.series.labels: r.value for r in records if isinstance(r, Sample) and r.metric == metric}
-
-
-def value(records: Iterable[Record], metric: str, **labels: str) -> float:
-    """The value of one series; fails when it is not there once."""
-    wanted = tuple(sorted(labels.items()))
-    (found,) = [r.value for r in records if isinstance(r, Sample) and r.metric == metric and r.series.labels == wanted]
-    return found
-
-
-def entities(records: Iterable[Record], kind: str) -> dict[str, dict[str, Any]]:
-    """Attributes by key of the entities of a kind."""
-    return {r.key: r.attributes for r in records if isinstance(r, Entity) and r.kind == kind}
-
-
-def events(records: Iterable[Record]) -> list[Event]:
-    """The events."""
-    return [r for r in records if isinstance(r, Event)]
-
-
 def samples(records: Iterable[Record]) -> list[Sample]:
     """The samples that others named."""
     declared = Prometheus.metrics()
     return [r for r in records if isinstance(r, Sample) and r.metric not in declared]
-
-
-def await_true(condition: Callable[[], Any], seconds: float = _SECONDS) -> Any:
-    """What the condition returns when it first is true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.1)
-    return result

@@ -10,7 +10,8 @@ from nms_workers.services.prometheus.service import Prometheus
 from nms_workers.transport.deadline import deadline
 from tests.servers import PrometheusServer
 from tests.services.prometheus.conftest import Connect, StartPrometheus
-from tests.services.prometheus.support import Plain, act, await_true, events, read, value
+from tests.services.prometheus.support import Plain, act, read
+from tests.services.records import await_true, events, value
 
 BROKEN_RULES = "groups: [{name: nms, rules: [{record: 'job:up:sum', expr: 'sum('}]}]\n"
 

@@ -13,7 +13,8 @@ from nms_workers.transport.deadline import deadline
 from tests.conftest import StartServer
 from tests.servers import Server
 from tests.services.prometheus.conftest import Connect
-from tests.services.prometheus.support import Plain, read, value
+from tests.services.prometheus.support import Plain, read
+from tests.services.records import value
 from tests.transport.sites import Call, Site
 
 SECRET = "s3cr3t-t0ken-value"

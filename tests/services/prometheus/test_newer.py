@@ -11,7 +11,8 @@ from nms_workers.services.prometheus.service import Prometheus
 from tests.metric_contract import undeclared
 from tests.services.prometheus.conftest import Connect
 from tests.services.prometheus.stub import AGENT, AT, HISTOGRAM, SECOND, PrometheusStub, good
-from tests.services.prometheus.support import entities, events, read, read_until, samples, value, values
+from tests.services.prometheus.support import read, read_until, samples
+from tests.services.records import entities, events, value, values
 from tests.transport.sites import Route, Site
 
 

@@ -8,16 +8,8 @@ from nms_workers.errors import Refused
 from nms_workers.services.prometheus.client import PrometheusClient
 from tests.servers import Server
 from tests.services.prometheus.conftest import Connect, StartPrometheus
-from tests.services.prometheus.support import (
-    Plain,
-    await_true,
-    entities,
-    events,
-    read,
-    read_until,
-    value,
-    values,
-)
+from tests.services.prometheus.support import Plain, read, read_until
+from tests.services.records import await_true, entities, events, value, values
 from tests.transport.sites import Site
 
 

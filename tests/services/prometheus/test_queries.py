@@ -17,7 +17,8 @@ from nms_workers.services.prometheus.target import PrometheusTarget
 from nms_workers.settings import Settings
 from tests.servers import Server
 from tests.services.prometheus.conftest import Connect
-from tests.services.prometheus.support import Plain, read, read_until, samples, value, values
+from tests.services.prometheus.support import Plain, read, read_until, samples
+from tests.services.records import value, values
 
 
 def one(**settings: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from nms_workers.services.prometheus.service import Prometheus
 from nms_workers.transport.deadline import deadline
 from tests.servers import Server
 from tests.services.prometheus.conftest import Connect
-from tests.services.prometheus.support import read, read_until, samples, value
+from tests.services.prometheus.support import read, read_until, samples
+from tests.services.records import value
 from tests.transport.sites import Call, Site
 
 TEXT, OPEN = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0; charset=utf-8"

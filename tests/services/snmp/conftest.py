@@ -9,6 +9,7 @@ from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.target import SnmpTarget
 from tests.conftest import StartServer
 from tests.servers import PASSWORD, Server
+from tests.servers.snmpd import AUTH, PRIV
 from tests.servers.snmpsim import SnmpsimServer
 
 Connect = Callable[..., SnmpClient]
@@ -17,8 +18,16 @@ USERS: dict[str, dict[str, Any]] = {
     "noauth": {},
     "auth": {"auth_protocol": "sha1"},
     "priv": {"auth_protocol": "sha1", "priv_protocol": "aes128"},
-    "md5des": {"auth_protocol": "md5", "priv_protocol": "des"},
-    **{f"sha{n}": {"auth_protocol": f"sha{n}", "priv_protocol": "aes128"} for n in (224, 256, 384, 512)},
+    **{auth.lower(): {"auth_protocol": auth.lower()} for auth in AUTH},
+    **{
+        f"{auth}{priv}".lower(): {
+            "auth_protocol": auth.lower(),
+            "priv_protocol": priv.lower().removesuffix("c"),
+            "key_expansion": "cisco" if priv.endswith("C") else "blumenthal",
+        }
+        for auth in AUTH
+        for priv in PRIV
+    },
 }
 
 
@@ -64,7 +73,8 @@ def connect(snmpd: Server) -> Connect:
 
     def make(user: str = "", *, host: str = "127.0.0.1", port: int = snmpd.port, **settings: Any) -> SnmpClient:
         if user:
-            keys = {name.replace("protocol", "key"): "env:TEST_PASS" for name in USERS[user]}
+            protocols = (name for name in USERS[user] if name.endswith("protocol"))
+            keys = {name.replace("protocol", "key"): "env:TEST_PASS" for name in protocols}
             settings = {"version": "3", "username": user, **USERS[user], **keys, **settings}
         else:
             settings = {"community": "env:TEST_PUBLIC", **settings}

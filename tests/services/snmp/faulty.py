@@ -24,8 +24,10 @@ class Behaviour:
 
     lose: float = 0.0  # share of requests that are not answered
     delay: float = 0.0  # seconds before each answer
+    slow_at: Oid = ()  # takes 5 s for each answer at or after this object
     too_big_above: int = 0  # answers tooBig to more repetitions than these
-    gen_err_at: Oid = ()  # answers genErr to requests at or after this object
+    gen_err_at: Oid = ()  # answers genErr to requests at or after this object,
+    gen_err_until: Oid = ()  # and before this one
     stall_after: int | None = None  # answers no more after so many requests
     lie: str = ""
     twice: bool = False  # every answer comes two times
@@ -56,6 +58,7 @@ class Agent:
         self._chance = random.Random(self.seed)  # noqa: S311 - no secret
         self._over = threading.Event()
         self._kept: bytes | None = None
+        self._is_slow = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.settimeout(0.1)
@@ -81,7 +84,9 @@ class Agent:
             silent = self.how.stall_after is not None and self.requests > self.how.stall_after
             if silent or self._chance.random() < self.how.lose or self._over.wait(self.how.delay):
                 continue
-            answer = self._answer(data)
+            answer: bytes | None = self._answer(data)
+            if self._is_slow and self._over.wait(5):
+                continue
             if self.how.late:
                 answer, self._kept = self._kept, answer
             for _ in range(1 + self.how.twice):
@@ -94,13 +99,14 @@ class Agent:
         response = _V2C.apiMessage.get_response(message)
         pdu = _V2C.apiMessage.get_pdu(response)
         asked = [tuple(row[0]) for row in request[3]]
+        self._is_slow = bool(self.how.slow_at) and asked[0] >= self.how.slow_at
         bulk = isinstance(request, GetBulkRequestPDU)
         repetitions = int(request[2]) if bulk else 1
         self.repetitions += [repetitions] if bulk else []
         rows: list[Any] = []
         if self.how.too_big_above and bulk and repetitions > self.how.too_big_above:
             _V2C.apiPDU.set_error_status(pdu, _TOO_BIG)
-        elif self.how.gen_err_at and asked[0] >= self.how.gen_err_at:
+        elif self.how.gen_err_at and self.how.gen_err_at <= asked[0] < (self.how.gen_err_until or (9,)):
             _V2C.apiPDU.set_error_status(pdu, _GEN_ERR)
             _V2C.apiPDU.set_error_index(pdu, 1)
             rows = [(asked[0], _V2C.Null(""))]
@@ -160,7 +166,8 @@ class Agent:
     def _lie_endless(self, _: Any, rows: list[Any], count: int) -> list[Any]:
         """Ever new rows of the same column."""
         start = self.requests * 1000
-        return [((*self._order[0][:-1], start + at), _V2C.Counter64(at)) for at in range(count)] if count > 1 else rows
+        column = rows[0][0][:-1]
+        return [((*column, start + at), _V2C.Counter64(at)) for at in range(count)] if count > 1 else rows
 
     def _lie_loop(self, _: Any, rows: list[Any], count: int) -> list[Any]:
         """After the last row the first one again."""

@@ -82,9 +82,11 @@ class Router:
             transport.start_server(server=_Door(self.password))
         except (paramiko.SSHException, EOFError):
             return  # the client did not like our key
-        channel = transport.accept(20)
-        if channel is None:
-            return
+        channel = None
+        while channel is None:
+            if self._over.is_set() or not transport.is_active():
+                return
+            channel = transport.accept(0.1)
         shell = _Shell(self)
         channel.sendall(f"\r\n{shell.prompt}".encode())
         for line in _lines(channel):

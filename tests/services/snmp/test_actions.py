@@ -1,6 +1,6 @@
 """Changes of agents: a real Net-SNMP agent, and our own where it cannot be changed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -130,7 +130,11 @@ def test_what_makes_no_sense_is_refused(
 def test_a_community_is_checked_before_it_is_sent(connect: Connect, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("TEST_BAD", bad)
     client = connect(community="env:TEST_BAD")
-    for call in (lambda: client.get(SYSTEM["name"]), lambda: client.set({SYSTEM["name"]: ("text", "x")})):
+    calls: list[Callable[[], object]] = [
+        lambda: client.get(SYSTEM["name"]),
+        lambda: client.set({SYSTEM["name"]: ("text", "x")}),
+    ]
+    for call in calls:
         with pytest.raises(ConfigError, match="printable ASCII") as caught:
             call()
         assert not bad or bad not in str(caught.value)
@@ -199,12 +203,14 @@ def test_neighbours_by_lldp_and_cdp() -> None:
     lldp, local = (1, 0, 8802, 1, 1, 2, 1, 4), (1, 0, 8802, 1, 1, 2, 1, 3, 7, 1)
     cdp = (1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1)
     mac = bytes.fromhex("0200c0ffee01")
-    for column, value in {4: 4, 5: mac, 6: 5, 7: b"Ethernet1", 8: b"uplink", 9: b"spine-1", 10: b"a switch"}.items():
+    remote: dict[int, int | bytes] = {4: 4, 5: mac, 6: 5, 7: b"Ethernet1", 8: b"uplink", 9: b"spine-1", 10: b"a switch"}
+    cache: dict[int, int | bytes] = {3: 1, 4: bytes([10, 0, 0, 8]), 5: b"IOS", 6: b"core", 7: b"Gi0/1", 8: b"C9300"}
+    for column, value in remote.items():
         rows[*lldp, 1, 1, column, 0, 502, 3] = value
     rows[*lldp, 2, 1, 3, 0, 502, 3, 1, 4, 10, 0, 0, 9] = 1
     rows[*lldp, 2, 1, 4, 0, 502, 3, 1, 4, 10, 0, 0, 9] = 7
     rows[*local, 2, 502], rows[*local, 3, 502] = 5, b"ge-0/0/2"
-    for column, value in {3: 1, 4: bytes([10, 0, 0, 8]), 5: b"IOS", 6: b"core", 7: b"Gi0/1", 8: b"C9300"}.items():
+    for column, value in cache.items():
         rows[*cdp, column, 13, 1] = value
     with Agent(rows) as agent:
         by_lldp, by_cdp = client_of(agent).discover_neighbors()

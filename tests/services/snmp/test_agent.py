@@ -9,19 +9,22 @@ import pytest
 
 from nms_workers.errors import AuthError, Refused, Timeout, Unreachable
 from nms_workers.records import SampleBlock
+from nms_workers.services.snmp import exact
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.exact import get_next
 from nms_workers.services.snmp.service import Snmp
 from tests.conftest import StartServer
 from tests.metric_contract import undeclared
 from tests.servers import Server
+from tests.servers.snmpd import AUTH, PRIV
 from tests.services.snmp.conftest import USERS, Connect
 
 SYS_NAME, SYS_CONTACT, UPTIME = "1.3.6.1.2.1.1.5.0", "1.3.6.1.2.1.1.4.0", "1.3.6.1.2.1.1.3.0"
+LOCATION = "1.3.6.1.2.1.1.6.0"
 IF_TABLE, SYSTEM = "1.3.6.1.2.1.2.2.1", "1.3.6.1.2.1.1"
 LAST_TABLE = "1.3.6.1.6.3.16.1.5.2.1.6"  # nothing comes after it: the agent answers with endOfMibView
 
-VERSIONS = [{"version": "1"}, {"version": "2c"}, *({"user": user} for user in USERS)]
+VERSIONS = [{"version": "1"}, {"version": "2c"}, *({"user": user} for user in ("noauth", "auth", "priv"))]
 
 
 def by_net_snmp(server: Server, base: str) -> list[str]:
@@ -41,6 +44,22 @@ def test_get_and_walk(connect: Connect, snmpd: Server, how: dict[str, Any]) -> N
     assert isinstance(found[UPTIME], int)
     for base in (IF_TABLE, SYSTEM, LAST_TABLE):
         assert [oid for oid, _ in client.walk(base)] == by_net_snmp(snmpd, base)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_every_way_to_sign_and_to_encrypt(connect: Connect, user: str) -> None:
+    """Each is a user of the agent's own."""
+    client = connect(user)
+    assert client.get(LOCATION) == b"a rack of the tests"
+    assert next(client.walk(SYSTEM))[0] == f"{SYSTEM}.1.0"
+
+
+BACKWARDS = zip(AUTH, reversed(PRIV), strict=True)  # so that short digests have to be made into long keys
+
+
+@pytest.mark.parametrize("user", [*(f"{auth}{priv}".lower() for auth, priv in BACKWARDS), *map(str.lower, AUTH)])
+def test_what_sets_signs_and_encrypts_alike(connect: Connect, user: str) -> None:
+    assert exact.get(connect(user).target, [LOCATION]) == {LOCATION: b"a rack of the tests"}
 
 
 @pytest.mark.parametrize("repetitions", [1, 2, 7, 500])
@@ -111,7 +130,7 @@ def test_a_key_that_was_wrong_spoils_no_engine(connect: Connect) -> None:
 
 
 def test_engines_are_used_from_many_threads_at_once(connect: Connect) -> None:
-    clients = [connect(user) for user in ("priv", "auth", "sha256", "noauth")] * 3
+    clients = [connect(user) for user in ("priv", "auth", "sha256aes256", "noauth")] * 3
     with ThreadPoolExecutor(len(clients)) as pool:
         asked = [pool.submit(get_next, client.target, UPTIME) for client in clients]
         assert {one.result(30) for one in asked} == {SYS_CONTACT}

@@ -19,11 +19,12 @@ from nms_workers.transport.deadline import deadline
 from tests.real.fleet import until
 from tests.services.snmp.faulty import Agent, Behaviour
 
+Rows = dict[tuple[int, ...], int | bytes]
 COLUMN = (1, 3, 6, 1, 2, 1, 2, 2, 1, 10)
 BASE = ".".join(map(str, COLUMN))
-ROWS = {(*COLUMN, index): index * 10 for index in range(1, 101)}
-AFTER = {(*COLUMN[:-1], 11, 1): 7}  # something of another column follows
-UPTIME = {(1, 3, 6, 1, 2, 1, 1, 3, 0): 100, (1, 3, 6, 1, 2, 1, 1, 2, 0): 0}
+ROWS: Rows = {(*COLUMN, index): index * 10 for index in range(1, 101)}
+AFTER: Rows = {(*COLUMN[:-1], 11, 1): 7}  # something of another column follows
+UPTIME: Rows = {(1, 3, 6, 1, 2, 1, 1, 3, 0): 100, (1, 3, 6, 1, 2, 1, 1, 2, 0): 0}
 
 
 def client(agent: Agent, **settings: Any) -> SnmpClient:
@@ -58,7 +59,7 @@ WHOLE = [index * 10 for index in range(1, 101)]
     ],
     ids=["well", "30 % lost", "answers twice", "tooBig above 10", "tooBig above 1", "slow"],
 )
-def test_it_is_read_whole(how: Behaviour, rest: dict[tuple[int, ...], int]) -> None:
+def test_it_is_read_whole(how: Behaviour, rest: Rows) -> None:
     with Agent(ROWS | rest, how) as agent:
         assert walked(client(agent, retries=8)) == (WHOLE, None)
 
@@ -83,6 +84,7 @@ def test_repetitions_are_learned_and_grow_again() -> None:
     [
         (Behaviour(lie="backwards"), 0, ParseError, "does not go forward"),
         (Behaviour(lie="same_row"), 0, ParseError, "does not go forward"),
+        (Behaviour(lie="empty"), 0, ParseError, "answers 0 rows"),
         (Behaviour(lie="loop"), 100, ParseError, "does not go forward"),
         (Behaviour(lie="endless"), 1000, ParseError, "more than 1000 rows"),
         (Behaviour(lie="wrong_id"), 0, Timeout, "no answer"),
@@ -90,8 +92,9 @@ def test_repetitions_are_learned_and_grow_again() -> None:
         (Behaviour(stall_after=1), 50, Timeout, "no answer"),
         (Behaviour(gen_err_at=(*COLUMN, 50)), 50, Refused, "it failed (genErr)"),
         (Behaviour(lose=1.0), 0, Timeout, "no answer"),
+        (Behaviour(delay=5.0), 0, Timeout, "no answer"),
     ],
-    ids=["backwards", "same row", "loop", "endless", "wrong id", "late", "stall", "genErr", "dead"],
+    ids=["backwards", "same row", "empty", "loop", "endless", "wrong id", "late", "stall", "genErr", "dead", "5 s"],
 )
 def test_it_ends_and_what_came_before_is_kept(how: Behaviour, kept: int, error: type[TargetError], words: str) -> None:
     with Agent(ROWS, how) as agent:
@@ -103,6 +106,11 @@ def test_it_ends_and_what_came_before_is_kept(how: Behaviour, kept: int, error: 
     assert len(values) == kept
     assert values[:50] == WHOLE[: min(50, kept)] or how.lie == "endless"
     assert taken < 15
+
+
+def test_who_allows_5_seconds_gets_the_answer() -> None:
+    with Agent(ROWS, Behaviour(delay=5.0)) as agent:
+        assert client(agent, timeout=20, retries=0).get(f"{BASE}.7") == 70
 
 
 def test_the_deadline_ends_it() -> None:
@@ -136,6 +144,33 @@ def test_a_process_that_was_stopped_and_goes_on_asks_again() -> None:
             asking.send_signal(signal.SIGCONT)
             out, err = asking.communicate(timeout=30)
     assert (out, asking.returncode) == ("10\n", 0), err
+
+
+def test_answers_longer_than_a_buffer_are_asked_for_in_parts() -> None:
+    rows: Rows = {(*COLUMN, index): bytes([index]) * 900 for index in range(1, 61)}
+    with Agent(rows | AFTER) as agent:
+        found = [value for _, value in client(agent).walk(BASE)]
+    assert found == list(rows.values())
+
+
+def test_a_table_at_fault_is_told_at_every_poll_and_all_else_is_read() -> None:
+    names: Rows = {(1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1, index): b"Gi%d" % index for index in range(1, 101)}
+    fast: Rows = {(1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 15, index): 1000 for index in range(1, 101)}
+    how = Behaviour(gen_err_at=(*COLUMN, 50), gen_err_until=(*COLUMN, 101))
+    with Agent(ROWS | UPTIME | names | fast, how) as agent:
+        one = client(agent)
+        for _ in range(3):
+            (_, block), (_, error) = together({"one": one}, lambda one: one.poll("interfaces"))
+            assert isinstance(error, Refused)
+            assert isinstance(block, SampleBlock)
+            found = {(one.metric, dict(one.labels).get("interface")) for one in block.layout.members}
+            assert ("snmp_interface_in_octets_total", "Gi50") in found
+            assert ("snmp_interface_in_octets_total", "Gi51") not in found
+            assert ("snmp_interface_speed_bits_per_second", "Gi100") in found
+        agent.how = Behaviour()
+        (block,) = one.poll("interfaces")
+    assert isinstance(block, SampleBlock)
+    assert sum(one.metric == "snmp_interface_in_octets_total" for one in block.layout.members) == 100
 
 
 def test_a_stalled_agent_costs_only_itself() -> None:

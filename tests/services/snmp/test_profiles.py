@@ -1,4 +1,4 @@
-"""What devices tell, through the profiles: recorded devices row by row, vendors' tables by their MIB files."""
+"""What devices tell, through the profiles: vendors' tables by their MIB files, users' profiles, states that fire."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,9 +12,6 @@ from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.profile import ALARMS, POLLS, Profile, ours, read
 from nms_workers.services.snmp.service import Snmp
 from nms_workers.services.snmp.target import SnmpTarget
-from tests.metric_contract import never_emitted, undeclared
-from tests.servers.snmpsim import RECORDINGS, ROUTER, SWITCH, UPS, SnmpsimServer
-from tests.services.snmp.conftest import Connect
 from tests.services.snmp.faulty import Agent
 from tests.services.snmp.vendors import VENDORS, oid, rows
 
@@ -105,59 +102,6 @@ def test_a_configured_bgp_peer_that_is_not_established_fires() -> None:
     assert found["snmp_bgp_peer_state_seconds", "10.0.0.1"] == 16
 
 
-def test_what_is_emitted_is_what_is_declared(device: Device, connect: Connect) -> None:
-    records: list[Record] = []
-    for one in (device(SWITCH), device(ROUTER), connect()):
-        for poll in POLLS:
-            records += polled(one, poll)
-    for recording in RECORDINGS.keys() - {SWITCH, ROUTER}:
-        records += polled(device(recording), "health")
-    records += polled(device(UPS), "interfaces")  # it has no 64-bit counters
-    for name in VENDORS:
-        with vendor(name) as agent:
-            records += polled(client(agent), "health")
-    with Agent(peers(("10.0.0.1", 6, 2))) as agent:
-        records += polled(client(agent), "routing")
-    assert undeclared(Snmp, records) == []
-    assert never_emitted(Snmp, records) == []
-
-
-# object to metric and factor, written down once more from RFC 2863, apart from the profile
-IF_MIB = {
-    "1.3.6.1.2.1.2.2.1.7": ("snmp_interface_admin_status", 1),
-    "1.3.6.1.2.1.2.2.1.8": ("snmp_interface_oper_status", 1),
-    "1.3.6.1.2.1.2.2.1.13": ("snmp_interface_in_discards_total", 1),
-    "1.3.6.1.2.1.2.2.1.14": ("snmp_interface_in_errors_total", 1),
-    "1.3.6.1.2.1.2.2.1.19": ("snmp_interface_out_discards_total", 1),
-    "1.3.6.1.2.1.2.2.1.20": ("snmp_interface_out_errors_total", 1),
-    "1.3.6.1.2.1.31.1.1.1.6": ("snmp_interface_in_octets_total", 1),
-    "1.3.6.1.2.1.31.1.1.1.7": ("snmp_interface_in_unicast_packets_total", 1),
-    "1.3.6.1.2.1.31.1.1.1.10": ("snmp_interface_out_octets_total", 1),
-    "1.3.6.1.2.1.31.1.1.1.11": ("snmp_interface_out_unicast_packets_total", 1),
-    "1.3.6.1.2.1.31.1.1.1.15": ("snmp_interface_speed_bits_per_second", 1e6),
-    "1.3.6.1.2.1.10.7.2.1.3": ("snmp_interface_checksum_errors_total", 1),
-}
-
-
-@pytest.mark.parametrize("recording", [SWITCH, ROUTER], ids=["switch", "router"])
-def test_interfaces_row_by_row(device: Device, snmpsim: SnmpsimServer, recording: str) -> None:
-    found = measured(polled(device(recording), "interfaces"))
-    told = {name: (tag, value) for name, tag, value in snmpsim.rows(recording)}
-    text = {
-        name: bytes.fromhex(value).decode(errors="replace") if tag.endswith("x") else value
-        for name, (tag, value) in told.items()
-    }
-    compared = 0
-    for name, value in text.items():
-        column, _, index = name.rpartition(".")
-        called = text.get(f"1.3.6.1.2.1.31.1.1.1.1.{index}", "") if column in IF_MIB else ""
-        if called:
-            metric, factor = IF_MIB[column]
-            assert found[metric, called] == pytest.approx(int(value) * factor), name
-            compared += 1
-    assert compared >= 50 * len(IF_MIB) * 0.8
-
-
 def test_a_device_that_numbers_its_ports_anew_keeps_its_series() -> None:
     def ports(numbers: dict[str, int], uptime: int) -> dict[tuple[int, ...], int | bytes]:
         told: dict[str, int | bytes] = {}
@@ -177,6 +121,26 @@ def test_a_device_that_numbers_its_ports_anew_keeps_its_series() -> None:
     octets = "snmp_interface_in_octets_total"
     assert [before[octets, name] for name in ("Gi0/1", "Gi0/2", "Te1/1")] == [100, 101, 102]
     assert [after[octets, name] for name in ("Gi0/1", "Gi0/2", "Te1/1")] == [101, 102, 100]
+
+
+def test_names_are_read_again_when_the_device_says_that_they_changed() -> None:
+    """ifTableLastChange tells of rows that come and go; what it does not tell of waits for `static_every`."""
+    last_change, name, octets = "1.3.6.1.2.1.31.1.5.0", "1.3.6.1.2.1.31.1.1.1.1.%s", "1.3.6.1.2.1.31.1.1.1.6.%s"
+    told: dict[str, int | bytes] = {last_change: 500}
+    for index in range(1, 61):  # so many that names are not read beside the counters
+        told |= {name % index: b"Gi0/%d" % index, octets % index: index}
+    with Agent(rows(told)) as agent:
+        one = client(agent)
+        metric = "snmp_interface_in_octets_total"
+        polled(one, "interfaces")
+        told[name % 7] = b"Te1/7"
+        agent.rows = rows(told)
+        assert (metric, "Te1/7") not in measured(polled(one, "interfaces"))
+        told[last_change] = 900
+        agent.rows = rows(told)
+        found = measured(polled(one, "interfaces"))
+    assert (metric, "Gi0/7") not in found
+    assert found[metric, "Te1/7"] == 7
 
 
 def test_a_device_is_asked_only_for_what_it_has() -> None:
