@@ -71,6 +71,7 @@ class Containers:
         if not self._host:
             self._host = str(self._asking.get_docker_info().get("Name", "")) or self.name
         wanted = [one for one in self._asking.get_containers() if self._wanted(one)]
+        wanted.sort(key=lambda one: (one.id not in self._followers, one.state != "running"))
         kept = wanted[: self._way.settings.max_containers]
         metrics.OVER.labels("container").set(len(wanted) - len(kept))
         self._followers = {key: one for key, one in self._followers.items() if not self._is_over(key, one)}

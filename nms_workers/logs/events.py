@@ -57,7 +57,14 @@ class EventsOutlet:
             raise NoHistoryError(f"PostgreSQL does not answer: {type(exc).__name__}") from None
 
     def deliver(self, due: datetime, lines: Sequence[Line], *, again: bool) -> Sequence[Line]:
-        """Into the spool, from where they are written once PostgreSQL takes them."""
+        """Into the spool, from where they are written once PostgreSQL takes them.
+
+        Raises:
+            NoHistoryError: the spool is half full. What is over its bound would be dropped, and the polls need it more.
+            SpoolError: the disk does not take it.
+        """
+        if self._writer.backlog().bytes > self._writer.spool.max_bytes // 2:
+            raise NoHistoryError("PostgreSQL is behind, and the spool is half full", hint="see why it is slow or away")
         now = datetime.now(UTC)
         self._writer.put(
             SlotResult(

@@ -1,5 +1,6 @@
 """`nms-workers logs`, killed again and again: each line of a real container and of rotated files comes once."""
 
+import json
 import os
 import re
 import signal
@@ -178,6 +179,32 @@ def test_a_container_whose_shipper_is_killed(
     assert first["service"] == {"name": "ids", "type": "suricata"}
     assert first["stream"] == "stdout"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", first["@timestamp"])
+
+
+@pytest.mark.real("docker")
+@pytest.mark.timeout(400)
+def test_lines_of_the_very_same_time(
+    shipper: Start, stub: ElasticsearchStub, docker_engine: DockerServer, plain: docker.APIClient
+) -> None:
+    """The engine keeps nanoseconds, and many lines may share one: they are told apart by their order."""
+    container = run(plain, "true", "ended", **{"nms.logs": "true"})
+    plain.wait(container)
+    times = [f"2026-11-22T10:00:0{second}.123456789Z" for second in range(3)]
+    said = [("stdout" if number % 3 else "stderr", f"line {number:04}", times[number // 300]) for number in range(900)]
+    kept = docker_engine.folder / "root" / "containers" / container / f"{container}-json.log"
+    kept.write_text(
+        "".join(json.dumps({"log": f"{text}\n", "stream": one, "time": at}) + "\n" for one, text, at in said)
+    )
+    process = shipper(elasticsearch(stub, 'docker = ["local"]') + docker_target(docker_engine))
+    for aim in (50, 350, 650):
+        process.start()
+        until(lambda aim=aim: len(told(stub, "nms-monitoring-logs")) >= aim, "it goes on", 60)  # type: ignore[misc]
+        process.kill()
+    process.start()
+    until(lambda: len(told(stub, "nms-monitoring-logs")) >= 900, "all of it", 60)
+    assert process.stop() == 0
+    assert sorted(told(stub, "nms-monitoring-logs")) == [text for _, text, _ in said]
+    assert [document["@timestamp"] for _, document in stub.documents("nms-monitoring-logs")] == [at for *_, at in said]
 
 
 @pytest.mark.real("docker")
