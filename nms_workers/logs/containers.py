@@ -173,23 +173,24 @@ class _Follower:
         while not self._stop.is_set():
             try:
                 self._read()
-                finished = self._client.get_container(self._id).state
+                state = self._client.get_container(self._id).state
+                if not state.running:
+                    self.ended = state.finished_at
+                    return
             except StoppedError:
                 return
-            except Timeout:
-                continue  # nothing came for long
+            except Timeout as exc:  # mostly, nothing came for long
+                log.debug("container %s is followed anew: %s", self._id[:12], exc)
             except NmsError as exc:
                 log.info("the log of container %s cannot be followed now: %s", self._id[:12], exc)
-                return
-            if not finished.running:
-                self.ended = finished.finished_at
                 return
             self._stop.wait(_AGAIN_SECONDS)
 
     def _read(self) -> None:
         """From where it stands to its end."""
-        self._feeds.clear()
-        self._first_waiting.clear()
+        with self._lock:
+            self._feeds.clear()
+            self._first_waiting.clear()
         since = max(0, self._position.since - _SLACK)
         lines = self._client.read_logs(self._id, since=since, follow=True)
         with closing(lines):

@@ -246,10 +246,10 @@ def test_who_says_too_much_is_read_more_slowly(read: Read, path: Path, tmp_path:
     append(path, *numbered(1, 50_000))
     quiet = path.with_name("quiet.log")
     append(quiet, "one")
-    reading = read(logs(path, quiet, lines_per_second=1000))
+    reading = read(logs(path, quiet, lines_per_second=10))
     came = reading.look()
     assert "one" in came
-    assert 1000 <= len(came) < 50_000
+    assert 10 <= len(came) < 50_000
     append(quiet, "two")
     assert reading.look() == ["two"]
 
