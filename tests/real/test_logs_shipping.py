@@ -174,10 +174,11 @@ def test_a_container_whose_shipper_is_killed(
     until(lambda: len(told(stub, "nms-security-logs")) >= 2 * len(wanted), "it is followed again", 120)
     assert process.stop() == 0
     assert sorted(told(stub, "nms-security-logs")) == sorted(wanted * 2)
-    _, first = stub.documents("nms-security-logs")[0]
+    documents = [document for _, document in stub.documents("nms-security-logs")]
+    first = documents[0]
     assert first["container"] == {"id": container, "name": "speaker", "image": {"name": IMAGE}}
     assert first["service"] == {"name": "ids", "type": "suricata"}
-    assert first["stream"] == "stdout"
+    assert {(one["message"][:3], one["stream"]) for one in documents} == {("out", "stdout"), ("err", "stderr")}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", first["@timestamp"])
 
 
