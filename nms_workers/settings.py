@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from ipaddress import IPv6Network, ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -32,6 +33,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from nms_workers.errors import ConfigError
+from nms_workers.logs.streams import StreamName
 from nms_workers.service import LONGEST, SHORTEST, TargetSettings, seconds, service, services
 from nms_workers.services.snmp.target import AuthProtocol, PrivProtocol, UserName
 from nms_workers.transport.secret import Secret
@@ -253,6 +255,81 @@ class Flows(Section):
     fan_out: int = Field(default=500, ge=10, le=1_000_000)
     detection_window: Annotated[Duration, Field(ge=10, le=3600)] = 60.0
     nice: int = Field(default=0, ge=0, le=19)
+
+
+def _log_path(text: str) -> str:
+    if not text.startswith("/") or "**" in text or not text.isprintable() or text.endswith("/"):
+        raise ValueError("write an absolute path of files; * ? [...] stand for parts of a name, ** does not")
+    return text
+
+
+LogPath = Annotated[str, Field(max_length=4096), AfterValidator(_log_path)]
+Kind = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+ContainerPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?-]{1,128}$")]
+
+
+class LogFiles(Section):
+    """Log files of one service.
+
+    Args:
+        paths: with `*`; what they were renamed or copied to when they were rotated is found by itself.
+        service: its kind, `suricata`: decides the stream, and which lines belong together.
+        name: which of them, where there are several.
+        stream: another than the kind's.
+        joining: another rule than the kind's, of nms_workers/logs/joining.toml; `none` leaves every line alone.
+        start: of a file that is there when its path is first looked at.
+    """
+
+    paths: Annotated[tuple[LogPath, ...], Field(min_length=1, max_length=1000)]
+    service: Kind | None = None
+    name: Name | None = None
+    stream: StreamName | None = None
+    joining: Kind | None = None
+    start: Literal["beginning", "end"] = "beginning"
+
+
+class Logs(Section):
+    """Logs of containers and files; `docs/logs.md` explains it.
+
+    Args:
+        elasticsearch: the target of this service to ship them to; None: they are kept as events in PostgreSQL.
+        retention: in Elasticsearch by stream, where it is not 30, 90 and 180 days.
+        docker: targets of the service `docker` whose containers are followed: those labelled `nms.service=true` or
+            `nms.logs=true` ...
+        containers: ... and those of these names, with `*`.
+        files: see there.
+        own: the fleet's own logs too, in <data>/logs.
+        line_bytes, entry_lines, entry_bytes: what is longer is cut, or told in several parts.
+        join_for: so long a line is waited for that may belong to the one before.
+        lines_per_second: of one source; what says more is read more slowly.
+        bulk_lines, bulk_bytes: what is sent at once.
+        waiting_bytes: when so much waits to be sent, nothing more is read.
+        max_files, max_containers: how many are followed.
+        dead_letter_bytes: of each of the two files that keep what was refused for what it is.
+    """
+
+    elasticsearch: Name | None = None
+    retention: dict[StreamName, Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}d$")]] = {}
+    docker: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    containers: Annotated[tuple[ContainerPattern, ...], Field(max_length=1000)] = ()
+    files: Annotated[tuple[LogFiles, ...], Field(max_length=1000)] = ()
+    own: bool = False
+    line_bytes: int = Field(default=16_000, ge=100, le=1_000_000)
+    entry_lines: int = Field(default=500, ge=1, le=10_000)
+    entry_bytes: int = Field(default=64_000, ge=1_000, le=4_000_000)
+    join_for: Annotated[Duration, Field(le=60)] = 1.0
+    lines_per_second: int = Field(default=10_000, ge=1, le=10_000_000)
+    bulk_lines: int = Field(default=1_000, ge=1, le=50_000)
+    bulk_bytes: int = Field(default=5_000_000, ge=10_000, le=50_000_000)
+    waiting_bytes: int = Field(default=32_000_000, ge=100_000, le=1_000_000_000)
+    max_files: int = Field(default=1_000, ge=1, le=10_000)
+    max_containers: int = Field(default=100, ge=1, le=1_000)
+    dead_letter_bytes: int = Field(default=10_000_000, ge=10_000, le=1_000_000_000)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to ship."""
+        return bool(self.docker or self.files or self.own)
 
 
 class Web(Section):
@@ -518,6 +595,7 @@ class Settings(BaseSettings):
     flows: Flows = Flows()
     discovery: Discovery = Discovery()
     health: Health = Health()
+    logs: Logs = Logs()
     every: dict[str, Interval] = {}
     targets: list[TargetConfig] = []
 
@@ -595,7 +673,13 @@ class Settings(BaseSettings):
         except SettingsError as exc:
             hint = "a whole section is JSON; one key is NMS_<SECTION>__<KEY>"
             raise ConfigError(f"environment: {exc}", hint=hint) from None
-        if faults := [*_target_faults(settings), *_guard_faults(settings.guards), *_found_faults(settings)]:
+        checks = (
+            _target_faults(settings),
+            _guard_faults(settings.guards),
+            _found_faults(settings),
+            _log_faults(settings),
+        )
+        if faults := [*chain.from_iterable(checks)]:
             raise ConfigError(_faults(path, lines, faults))
         return settings
 
@@ -670,6 +754,16 @@ def _guard_faults(guards: Guards) -> Iterable[Fault]:
             action = pattern.partition("@")[0]
             if action != "*" and not any(matches((action,), one) for one in known):
                 yield ("guards", *where), f"no action is named {pattern!r}; `nms-workers services` lists them"
+
+
+def _log_faults(settings: Settings) -> Iterable[Fault]:
+    """Targets that the section `logs` names and that are not there."""
+    known = {(target.service, target.name) for target in settings.targets}
+    named = [("docker", name) for name in settings.logs.docker]
+    named += [("elasticsearch", settings.logs.elasticsearch)] if settings.logs.elasticsearch else []
+    for kind, name in named:
+        if (kind, name) not in known:
+            yield ("logs", kind), f"there is no target of the service {kind} with the name {name!r}"
 
 
 def _faults(path: Path | None, lines: Mapping[tuple[str | int, ...], int], faults: Iterable[Fault]) -> str:

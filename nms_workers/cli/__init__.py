@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nms_workers import __version__
-from nms_workers.cli import admin, bench, change, discover, fleet, flows, gateway, read, traps, up
+from nms_workers.cli import admin, bench, change, discover, fleet, flows, gateway, logs, read, traps, up
 from nms_workers.errors import NmsError
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def settings_file(
         os.environ["NMS_CONFIG"] = str(config.absolute())
 
 
-for module in (up, fleet, traps, flows, read, discover, change, admin, bench, gateway):
+for module in (up, fleet, traps, flows, logs, read, discover, change, admin, bench, gateway):
     module.add_to(app)
 
 

@@ -144,26 +144,22 @@ def _edge(settings: Settings) -> list[str]:
     return ["edge"] if any(target.worker == host_name() for target in settings.targets) else []
 
 
-def _traps(settings: Settings) -> list[str]:
-    """The receiver of traps, if the settings say where it listens."""
-    return ["traps"] if settings.traps.listen else []
+_COMMANDS = {name: [name] for name in ("beat", "flower", "logs", "traps")} | {
+    "discovery": ["discover", "docker", "--watch"]
+}
 
 
-def _flows(settings: Settings) -> list[str]:
-    """The collectors of flows, if the settings say where they listen."""
-    return [f"flows-{number:02}" for number in range(1, settings.flows.processes + 1)] if settings.flows.listen else []
-
-
-def _discovery(settings: Settings) -> list[str]:
-    """Who follows the engines whose containers become targets, if the settings have such."""
-    return ["discovery"] if settings.discovery.docker is not None else []
+def _wanted(settings: Settings) -> list[str]:
+    """The processes that the settings ask for: who receives traps and flows, ships logs, follows engines."""
+    names = [f"flows-{number:02}" for number in range(1, settings.flows.processes + 1)] if settings.flows.listen else []
+    asked = {"traps": settings.traps.listen, "logs": settings.logs.any, "discovery": settings.discovery.docker}
+    return [*names, *(name for name, section in asked.items() if section)]
 
 
 def _ours(settings: Settings, name: str) -> Process:
-    command = [name] if name in ("beat", "flower", "traps") else ["worker", name]
+    command = _COMMANDS.get(name, ["worker", name])
     if name.startswith("flows-"):
         command = ["flows", "run", "--number", name.removeprefix("flows-")]
-    command = ["discover", "docker", "--watch"] if name == "discovery" else command
     return Process(
         name,
         [sys.executable, "-m", "nms_workers", *command],
@@ -219,10 +215,8 @@ def _run(supervisor: Supervisor, settings: Settings, tell: _Teller) -> bool:
     here = runtime()
     sync(here.engine, here.inventory, settings, datetime.now(UTC))
     settings = _free_flower_port(settings)
-    supervisor.start(
-        *_fleet(settings, "polls", "control", "actions", *_edge(settings)),
-        *_fleet(settings, *_traps(settings), *_flows(settings), *_discovery(settings), "beat", "flower"),
-    )
+    names = "polls", "control", "actions", *_edge(settings), *_wanted(settings), "beat", "flower"
+    supervisor.start(*_fleet(settings, *names))
     targets = here.inventory.all().values()
     tell.line(f"\npolling {len(targets)} targets:")
     for target in list(targets)[:_QUIET_LINES]:

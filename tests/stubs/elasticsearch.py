@@ -70,6 +70,9 @@ class ElasticsearchStub(Stub):
         self.node: Json = answer("node_stats")
         self.reject: dict[str, int] = {}  # id of a document to how often it is refused for load
         self.too_many = 0  # bulk requests that are refused as a whole
+        self.templates: dict[str, Json] = {}
+        self.trouble: dict[str, list[int]] = {}  # word of a message to statuses with which it is refused, one a time
+        self.largest = 100_000_000  # bytes of a bulk request
         self.views: dict[str, list[tuple[str, str, Json]]] = {}
         self._ids = itertools.count(1)
         super().__init__(contract)
@@ -322,7 +325,8 @@ class ElasticsearchStub(Stub):
 
     @route("/<index>/_refresh", "POST")
     def refresh(self, _: Request, index: str) -> Any:
-        return {"_shards": {"total": 2, "successful": 2, "failed": 0}} if index in self.indices else _no_index(index)
+        there = index in self.indices or index in self.streams
+        return {"_shards": {"total": 2, "successful": 2, "failed": 0}} if there else _no_index(index)
 
     @route("/<index>/_count", "GET", "POST")
     def count(self, _: Request, index: str) -> Any:
@@ -370,15 +374,17 @@ class ElasticsearchStub(Stub):
         if self.too_many:
             self.too_many -= 1
             return _error(429, "es_rejected_execution_exception", "rejected execution of coordinating operation")
+        if len(request.get_data()) > self.largest:
+            return _error(413, "content_too_long_exception", f"entity content is too long for [{self.largest}]")
         lines = [json.loads(line) for line in request.get_data().splitlines()]
         items = []
         while lines:
             ((op, about),) = lines.pop(0).items()
             document = None if op == "delete" else lines.pop(0)
-            items.append({op: self._write(op, about, document)})
+            items.append({op: self._item(op, about, document)})
         return {"took": 3, "errors": any("error" in one for item in items for one in item.values()), "items": items}
 
-    def _write(self, op: str, about: Json, document: Json | None) -> Json:
+    def _item(self, op: str, about: Json, document: Json | None) -> Json:
         name = about["_index"]
         key = about.get("_id") or f"made-{next(self._ids)}"
         told = {"_index": name, "_id": key}
@@ -386,11 +392,20 @@ class ElasticsearchStub(Stub):
             self.reject[key] -= 1
             error = {"type": "es_rejected_execution_exception", "reason": "rejected execution of primary operation"}
             return told | {"status": 429, "error": error}
+        if refusal := self._troubled(document):
+            return told | refusal
+        if name not in self.streams and name not in self.indices and name in self.templates:
+            policy = self.templates[name]["template"]["settings"].get("index.lifecycle.name", "")
+            self.make_stream(name, template=name, ilm_policy=policy)
+        return self._write(op, told, document)
+
+    def _write(self, op: str, told: Json, document: Json | None) -> Json:
+        name, key = told["_index"], told["_id"]
         if name in self.streams:
             if op != "create":
                 reason = "only write ops with an op_type of create are allowed in data streams"
                 return told | {"status": 400, "error": {"type": "illegal_argument_exception", "reason": reason}}
-            name = told["_index"] = self.streams[name]["indices"][0]["index_name"]
+            name = told["_index"] = self.streams[name]["indices"][-1]["index_name"]
         docs = self.indices.get(name, {}).get("docs") if op != "create" else self._docs(name)
         if docs is None:
             docs = self._docs(name)
@@ -408,6 +423,13 @@ class ElasticsearchStub(Stub):
         else:
             docs[key] = document["doc"] if op == "update" and document else document
         return told | {"status": 200 if op in ("update", "delete") else 201, "result": f"{op}d"}
+
+    def _troubled(self, document: Json | None) -> Json | None:
+        message = str((document or {}).get("message", ""))
+        status = next((told.pop(0) for word, told in self.trouble.items() if word in message and told), 0)
+        kinds = {400: "document_parsing_exception", 403: "security_exception", 429: "es_rejected_execution_exception"}
+        error = {"type": kinds.get(status, "unavailable_shards_exception"), "reason": "this document is in trouble"}
+        return {"status": status, "error": error} if status else None
 
     def _docs(self, name: str) -> Json:
         found = self.indices.get(name) or self.make_index(name)
@@ -446,6 +468,45 @@ class ElasticsearchStub(Stub):
             "_shards": {"total": 1, "successful": 1, "skipped": 0, "failed": 0},
             "hits": {"max_score": None, "hits": hits},
         }
+
+    @route("/<stream>/_search", "POST")
+    def search_ids(self, request: Request, stream: str) -> Any:
+        """Which of these ids a data stream has, in any of its indices."""
+        wanted = request.get_json()["query"]["ids"]["values"]
+        behind = [one["index_name"] for one in self.streams[stream]["indices"]]
+        hits = [
+            {"_index": name, "_id": key, "_score": 1.0} for key in wanted for name in behind if key in self._docs(name)
+        ]
+        return {
+            "took": 1,
+            "timed_out": False,
+            "_shards": {"total": 1, "successful": 1, "skipped": 0, "failed": 0},
+            "hits": {"max_score": 1.0, "hits": hits[: int(request.get_json().get("size", 10))]},
+        }
+
+    @route("/_index_template/<name>")
+    def get_template(self, _: Request, name: str) -> Any:
+        if name not in self.templates:
+            return _error(404, "resource_not_found_exception", f"index template matching [{name}] not found")
+        return {"index_templates": [{"name": name, "index_template": {"composed_of": [], **self.templates[name]}}]}
+
+    @route("/_index_template/<name>", "PUT")
+    def put_template(self, request: Request, name: str) -> Any:
+        self.templates[name] = request.get_json()
+        return {"acknowledged": True}
+
+    def roll_over(self, stream: str) -> None:
+        """A new index for what is written from now on."""
+        told = self.streams[stream]
+        told["generation"] += 1
+        name = f".ds-{stream}-2026.11.22-{told['generation']:06}"
+        made = self.make_index(name, data_stream=stream)
+        told["indices"].append({"index_name": name, "index_uuid": made["settings"]["index.uuid"]})
+
+    def documents(self, stream: str) -> list[tuple[str, Json]]:
+        """Id and document of all that a data stream holds, in the order in which it came."""
+        behind = [one["index_name"] for one in self.streams.get(stream, {}).get("indices", ())]
+        return [each for name in behind for each in list(self._docs(name).items())]
 
     # ------------------------------------------------------------------ lifecycles, snapshots, shards
 

@@ -6,7 +6,8 @@ checks every request that arrives, and its own answers too; `close()` fails the 
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -50,20 +51,25 @@ class Stub:
         named = ((name, getattr(type(self), name)) for name in dir(type(self)))
         marked = [(name, *one) for name, method in named for one in getattr(method, "__routes__", ())]
         self._rules = Map([Rule(path, endpoint=name, methods=methods) for name, path, methods in marked])
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Silent)
+        self._listen(0)
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
 
     def refuse(self, request: Request) -> Any | None:
         """An answer to who may not ask, such as `({"message": "Unauthorized"}, 401)`; None: go on."""
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Listen to nobody meanwhile; what it keeps stays, and so does its port."""
+        self._stop_listening()
+        try:
+            yield
+        finally:
+            self._listen(self.port)
+
     def close(self) -> None:
         """Stop. Fails when a request or an answer was not as the vendor describes."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._stop_listening()
         if self.violations:
             raise AssertionError("not as the vendor describes: " + "; ".join(self.violations))
 
@@ -76,6 +82,16 @@ class Stub:
     def paths(self, method: str = "") -> list[str]:
         """The paths of all requests so far, with their queries."""
         return [one.full_path.rstrip("?") for one in self.seen if method in ("", one.method)]
+
+    def _listen(self, port: int) -> None:
+        self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=_Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def _stop_listening(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
     def _answer(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)

@@ -7,7 +7,7 @@ client.close()
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -142,7 +142,7 @@ class DockerClient:
 
     def read_logs(
         self, container: str, *, since: int = 0, until: int = 0, tail: int | None = None, follow: bool = False
-    ) -> Iterator[model.LogLine]:
+    ) -> Generator[model.LogLine, None, None]:
         """The lines of a container's log as they come.
 
         Args:

@@ -11,11 +11,11 @@ _LONGEST = 400  # characters of the server's own words in a message
 
 
 class Denied(Refused):
-    """The cluster said no. `kind` is its name for why: `index_not_found_exception`."""
+    """The cluster said no. `kind` is its name for why: `index_not_found_exception`; `status` that of HTTP."""
 
-    def __init__(self, message: str, kind: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, kind: str, *, hint: str = "", status: int = 0) -> None:
         super().__init__(message, hint=hint)
-        self.kind = kind
+        self.kind, self.status = kind, status
 
 
 class NotThere(Denied):
@@ -64,7 +64,7 @@ def explained(method: str, response: Response) -> TargetError:
         return NotThere(said, kind, hint=hint or "check the name, the url, and the version of the cluster")
     if response.status == 403:
         hint = hint or "the credentials are known and lack the permission"
-    return Denied(said, kind, hint=hint)
+    return Denied(said, kind, hint=hint, status=response.status)
 
 
 def _cause(response: Response) -> tuple[str, str]:

@@ -2,26 +2,16 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any
 
-MASK = "<masked>"
-_NEVER = re.compile(r"(?!)")
+from nms_workers.masking import Mask, masked
+
 _CONTEXT = 2  # lines around a change
-
-
-@dataclass(frozen=True)
-class Mask:
-    """One row of the table: where it counts, and what is masked there."""
-
-    pattern: re.Pattern[str]
-    within: re.Pattern[str] | None
-    until: re.Pattern[str]
 
 
 @dataclass(frozen=True)
@@ -41,21 +31,17 @@ class Family:
 
     def masked(self, lines: Sequence[str]) -> list[str]:
         """The same lines, as many, without secrets."""
-        spans: list[list[tuple[int, int]]] = [[] for _ in lines]
-        for mask in self.masks:
-            for place in _places(mask, lines):
-                spans[place] += [found.span("secret") for found in mask.pattern.finditer(lines[place])]
-        return [_cover(line, sorted(covered)) for line, covered in zip(lines, spans, strict=True)]
+        return masked(self.masks, lines)
 
 
 @cache
 def families() -> Mapping[str, Family]:
     """Every family of the table by name."""
     table = tomllib.loads((Path(__file__).parent / "masks.toml").read_text(encoding="utf-8"))
-    everyone = [_mask(row) for row in table.pop("any")["mask"]]
+    everyone = [Mask.of(row) for row in table.pop("any")["mask"]]
     return {
         name: Family(
-            masks=(*everyone, *(_mask(row) for row in rows["mask"])),
+            masks=(*everyone, *(Mask.of(row) for row in rows["mask"])),
             volatile=tuple(map(re.compile, rows.get("volatile", ()))),
         )
         for name, rows in table.items()
@@ -81,32 +67,3 @@ def difference(family: Family, old: Sequence[str], new: Sequence[str]) -> tuple[
             told += [f"-{line}" for line in shown_old[a:b]] + [f"+{line}" for line in shown_new[c:d]]
             came, went = came + d - c, went + b - a
     return told, came, went
-
-
-def _mask(row: Mapping[str, Any]) -> Mask:
-    within = re.compile(row["within"]) if "within" in row else None
-    return Mask(re.compile(row["pattern"]), within, re.compile(row["until"]) if "until" in row else _NEVER)
-
-
-def _places(mask: Mask, lines: Sequence[str]) -> Iterator[int]:
-    """Where a row counts."""
-    inside = mask.within is None
-    for place, line in enumerate(lines):
-        if mask.within is not None and not inside and mask.within.search(line):
-            inside = True
-        if inside:
-            yield place
-        if mask.until.search(line):
-            inside = mask.within is None
-
-
-def _cover(line: str, spans: Sequence[tuple[int, int]]) -> str:
-    parts: list[str] = []
-    at = 0
-    for start, end in spans:
-        if end <= at:
-            continue  # inside the one before
-        if start > at or not parts or parts[-1] != MASK:
-            parts += [line[at : max(at, start)], MASK]
-        at = end
-    return "".join([*parts, line[at:]])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nms_workers.services.snmp.masking import MASK, difference, families
+from nms_workers.masking import MASK
+from nms_workers.services.snmp.masking import difference, families
 
 # Where HIDDEN stands there is one.
 LINES = {

@@ -1,0 +1,1 @@
+"""Logs of containers and files, shipped to Elasticsearch or kept as events: each line once, whatever is killed."""
