@@ -6,11 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nms_workers.services.flows.decoded import Decoded, Loss, Origin, Reason
-from nms_workers.services.flows.record import Flows
+from nms_workers.services.flows.record import FLOW, Flows
 from nms_workers.services.flows.templates import Stream, StreamKey, Templates
 
 _SKIPPED = 100  # names
 _UNITS = {5: "flows", 7: "flows", 9: "datagrams", 10: "records", 105: "datagrams"}
+
+
+def together(parts: list[Flows]) -> Flows:
+    """All flows as one array. (`np.concatenate` would turn the bytes of addresses round, to those of this machine.)"""
+    if len(parts) == 1:
+        return parts[0]
+    whole = np.empty(sum(len(part) for part in parts), FLOW)
+    at = 0
+    for part in parts:
+        whole[at : at + len(part)] = part
+        at += len(part)
+    return whole
 
 
 class Batch:
@@ -66,7 +78,7 @@ class Batch:
         for key, count in self.templates.overdue(self._now()):
             self.problem(self.origin(key.address, key.agent), Reason.NO_TEMPLATE, count)
         if self._flows:
-            told.flows = self._flows[0] if len(self._flows) == 1 else np.concatenate(self._flows)
+            told.flows = together(self._flows)
             told.origin = np.concatenate(self._origin)
             told.received = np.concatenate(self._received)
         for key, (stream, origin) in self._streams.items():

@@ -62,7 +62,7 @@ def _read_sets(data: bytes, stream: Stream, context: Context, sets: DataSets) ->
 
 
 def _read_templates(body: bytes, stream: Stream, context: Context, sets: DataSets, kind: int) -> None:
-    at = 0
+    at, emptied = 0, False
     while len(body) - at >= _SET.size:
         template, count = _SET.unpack_from(body, at)
         at += _SET.size
@@ -70,9 +70,11 @@ def _read_templates(body: bytes, stream: Stream, context: Context, sets: DataSet
             if template == 0:  # padding
                 return
             every = template == kind
-            sets.batch.templates.withdraw(stream, None if every else template, options=kind == _OPTIONS)
+            if not emptied:
+                sets.batch.templates.withdraw(stream, None if every else template, options=kind == _OPTIONS)
+            emptied = emptied or every
             continue
-        scope = 0
+        scope, emptied = 0, False
         if kind == _OPTIONS:
             scope = int.from_bytes(body[at : at + 2])
             at += 2

@@ -127,7 +127,7 @@ class Plan:
             if field in _ADDRESSES:
                 _addresses(records, sources, out[field], none=field in _ABSENT)
             elif field in _NUMBERS:
-                out[field] = _clipped(self.number(records, field), _NUMBERS[field])
+                out[field] = clipped(self.number(records, field), _NUMBERS[field])
         if "source_address" in self.sources and "ip_version" not in self.sources:
             out["ip_version"] = _versions(self.sources["source_address"], out)
         if "direction" not in self.sources:
@@ -231,7 +231,7 @@ def _number(records: NDArray[np.void], source: Source) -> Numbers:
     return rule(value) if rule else value
 
 
-def _clipped(value: Numbers, width: int) -> Numbers:
+def clipped(value: Numbers, width: int) -> Numbers:
     """A number that is wider than the field is the field's largest, never another one."""
     return np.minimum(value, (1 << width * 8) - 1) if value.dtype.itemsize > width else value
 

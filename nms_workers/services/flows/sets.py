@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nms_workers.services.flows.batch import Batch
+from nms_workers.services.flows.batch import Batch, together
 from nms_workers.services.flows.decoded import InterfaceName, Reason
 from nms_workers.services.flows.elements import REVERSED
 from nms_workers.services.flows.plan import Plan, options
@@ -73,14 +73,14 @@ class DataSets:
         """
         known = stream.templates.get(template)
         if known is None:
-            if not self.batch.templates.hold(stream, Early(template, payload, context, context.received)):
+            if not self.batch.templates.hold(stream, template, Early(payload, context, context.received)):
                 self.batch.problem(context.origin, Reason.NO_TEMPLATE)
             return None
         known.seen = context.received
         if stream.early:  # a template that came from a file (`Templates.load`) has released nothing yet
             self.learned(stream, template)
         if known.scope:
-            return self._options(stream, known, payload, context)
+            return self._options(stream, known, payload, context, room)
         return self._flows(stream, known.plan, payload, context, room)
 
     def learned(self, stream: Stream, template: int) -> None:
@@ -110,9 +110,12 @@ class DataSets:
             self.add(plan, payload[: taken * plan.size], taken, context, sampling)
         return count
 
-    def _options(self, stream: Stream, known: Template, payload: bytes, context: Context) -> int:
+    def _options(self, stream: Stream, known: Template, payload: bytes, context: Context, room: int) -> int:
         count = 0
         for record in options(known.fields, payload):
+            if count == room:
+                self.batch.problem(context.origin, Reason.TOO_MANY_RECORDS)
+                break
             if record is None:
                 self.batch.problem(context.origin, Reason.BAD_OPTIONS)
                 break
@@ -148,7 +151,7 @@ class DataSets:
                     back.append(_reversed(plan, records, out))
             for index, times in zip(*np.unique(contexts["origin"][replaced], return_counts=True), strict=True):
                 self.batch.problem(int(index), Reason.TIME_REPLACED, int(times))
-            for some in (flows, np.concatenate(back)) if back else ():
+            for some in (flows, together(back)) if back else ():
                 went = (some["octets"] != 0) | (some["packets"] != 0)  # a record tells of both ways; one may be empty
                 self.batch.add(some[went], contexts["origin"][went], contexts["received"][went])
             if not back:

@@ -8,7 +8,6 @@ Source: https://sflow.org/sflow_version_5.txt; https://sflow.org/developers/stru
 import struct
 from collections import defaultdict
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,24 @@ from nms_workers.services.flows.decoded import (
     Reason,
     SamplePool,
 )
-from nms_workers.services.flows.headers import MAPPED, MARGIN, Buffer, Offsets, read_headers, take
+from nms_workers.services.flows.headers import MARGIN, Buffer, Offsets, read_headers, take
 from nms_workers.services.flows.record import FLOW, Flows
 from nms_workers.services.flows.sequence import Sequence
 from nms_workers.services.flows.sets import scale
+from nms_workers.services.flows.sflow_structures import (
+    GATEWAY,
+    KNOWN,
+    MPLS,
+    PACKETS,
+    RAW,
+    STRUCTURES,
+    VARYING,
+    Structures,
+    Words,
+    read_gateway,
+    read_mpls,
+    read_structure,
+)
 from nms_workers.services.flows.templates import Stream, StreamKey
 
 VERSION = 105  # in `export_version`
@@ -36,7 +49,6 @@ _FORM = np.dtype([("kind", ">u4"), ("length", ">u4")])
 _MOST = 64  # structures of one sample: far more than there are kinds
 
 _U: Any = ">u4"
-_A: Any = np.dtype((">u8", 2))
 _FLOW, _FLOW_EXPANDED, _COUNTERS, _COUNTERS_EXPANDED = 1, 3, 2, 4
 _SAMPLES: dict[int, np.dtype[Any]] = {
     kind: np.dtype([(name, _U) for name in names.split()])
@@ -52,43 +64,7 @@ _DROPPED = 1  # the format of an output that says why there was none
 _NOT_FORWARDED = 0x80  # of forwardingStatus (RFC 7270 section 4.12): dropped, reason unknown
 
 _HEADER = np.dtype([("protocol", _U), ("frame", _U), ("stripped", _U), ("length", _U)])
-_RAW, _GATEWAY, _MPLS = 1, 1003, 1006
-_VARYING = {_RAW: 16, _GATEWAY: 28, _MPLS: 16}  # structures of no fixed length, and the least they have
-_STRUCTURES: dict[tuple[int, int], np.dtype[Any]] = {
-    key: np.dtype(columns)
-    for key, columns in {
-        (2, 24): [("octets", _U), ("source_mac", ">u8"), ("destination_mac", ">u8"), ("-type", _U)],
-        (3, 32): [("octets", _U), ("protocol", _U), ("source_address", _U), ("destination_address", _U),
-                  ("source_port", _U), ("destination_port", _U), ("tcp_control_bits", _U), ("class_of_service", _U)],
-        (4, 56): [("octets", _U), ("protocol", _U), ("source_address", _A), ("destination_address", _A),
-                  ("source_port", _U), ("destination_port", _U), ("tcp_control_bits", _U), ("class_of_service", _U)],
-        (1001, 16): [("vlan", _U), ("-priority in", _U), ("post_vlan", _U), ("-priority out", _U)],
-        (1002, 16): [("-type", _U), ("next_hop", _U), ("source_prefix_length", _U), ("destination_prefix_length", _U)],
-        (1002, 28): [("-type", _U), ("next_hop", _A), ("source_prefix_length", _U), ("destination_prefix_length", _U)],
-        (1007, 16): [("-type", _U), ("post_nat_source_address", _U), ("-type out", _U),
-                     ("post_nat_destination_address", _U)],
-        (1007, 40): [("-type", _U), ("post_nat_source_address", _A), ("-type out", _U),
-                     ("post_nat_destination_address", _A)],
-        (1020, 8): [("post_nat_source_port", _U), ("post_nat_destination_port", _U)],
-    }.items()
-}  # fmt: skip
-"""Structures of flow samples by (format, length): columns are named as the fields of a flow, or `-` and something."""
-_KNOWN = {*_VARYING, *(key[0] for key in _STRUCTURES)}
-_PACKETS = {_RAW, 2, 3, 4}  # structures that tell of the packet itself
 _COUNTED = {(1, 88): INTERFACE_COUNTERS, (2, 52): ETHERNET_COUNTERS}
-
-
-@dataclass(slots=True)
-class _Structures:
-    """The structures of some samples, all arrays of shape (n,): in which sample, of which format, where."""
-
-    sample: NDArray[Any]
-    kind: NDArray[Any]
-    at: Offsets
-    length: NDArray[Any]
-
-    def only(self, which: NDArray[np.bool_]) -> "_Structures":
-        return _Structures(self.sample[which], self.kind[which], self.at[which], self.length[which])
 
 
 def decode_sflow(datagrams: Several[Datagram], batch: Batch) -> None:
@@ -170,18 +146,18 @@ class _Samples:
         flows["forwarding_status"] = np.where(heads["dropped"], _NOT_FORWARDED, 0)
         flows["export_version"] = VERSION
         structures = self._known(self._walk(at, end, heads["count"], heads["origin"]), heads["origin"])
-        for key, layout in _STRUCTURES.items():
+        for key, layout in STRUCTURES.items():
             some = structures.only((structures.kind == key[0]) & (structures.length == key[1]))
-            _structure(self._buffer, some, layout, flows)
-        self._headers(structures.only(structures.kind == _RAW), heads["origin"], flows)
-        for kind, read in ((_GATEWAY, _gateway), (_MPLS, _mpls)):
+            read_structure(self._buffer, some, layout, flows)
+        self._headers(structures.only(structures.kind == RAW), heads["origin"], flows)
+        for kind, read in ((GATEWAY, read_gateway), (MPLS, read_mpls)):
             some = structures.only(structures.kind == kind)
             for sample, start, length in zip(some.sample.tolist(), some.at.tolist(), some.length.tolist(), strict=True):
-                if not read(_Words(data[start : start + length]), flows, sample):
+                if not read(Words(data[start : start + length]), flows, sample):
                     self._batch.problem(int(heads["origin"][sample]), Reason.BAD_SAMPLE)
         scale(flows)
         packets = np.zeros(len(flows), bool)
-        packets[structures.sample[np.isin(structures.kind, list(_PACKETS))]] = True
+        packets[structures.sample[np.isin(structures.kind, list(PACKETS))]] = True
         if not packets.all():
             self._batch.skip("sample without a packet", int((~packets).sum()))
         self._batch.add(flows[packets], heads["origin"][packets], heads["received"][packets])
@@ -226,9 +202,9 @@ class _Samples:
         latest = {one[:3]: one for one in told}
         self._batch.decoded.pools.extend(SamplePool(*one) for one in latest.values())
 
-    def _walk(self, at: Offsets, end: Offsets, count: NDArray[Any], origins: NDArray[Any]) -> _Structures:
+    def _walk(self, at: Offsets, end: Offsets, count: NDArray[Any], origins: NDArray[Any]) -> Structures:
         """All structures of samples: the first ones of all, then the second ones ..."""
-        steps = [_Structures(*(np.zeros(0, "i8") for _ in range(4)))]
+        steps = [Structures(*(np.zeros(0, "i8") for _ in range(4)))]
         rows = np.arange(len(at))
         for step in range(_MOST):
             rows = rows[count[rows] > step]
@@ -239,9 +215,9 @@ class _Samples:
             start, length = at[rows] + _FORM.itemsize, form["length"].astype("i8")
             fits = start + length <= end[rows]
             at[rows] = start + length + (-length % 4)
-            steps.append(_Structures(rows[fits], form["kind"][fits].astype("i8"), start[fits], length[fits]))
+            steps.append(Structures(rows[fits], form["kind"][fits].astype("i8"), start[fits], length[fits]))
             rows = self._whole(rows, fits, origins)
-        return _Structures(
+        return Structures(
             *(np.concatenate([getattr(step, name) for step in steps]) for name in ("sample", "kind", "at", "length"))
         )
 
@@ -249,18 +225,18 @@ class _Samples:
         self._bad(origins[rows[~whole]])
         return rows[whole]
 
-    def _known(self, found: _Structures, origins: NDArray[Any]) -> _Structures:
+    def _known(self, found: Structures, origins: NDArray[Any]) -> Structures:
         """The structures that we read; the others are counted."""
         good = np.zeros(len(found.kind), bool)
         for kind, times in zip(*np.unique(found.kind, return_counts=True), strict=True):
             mine = found.kind == kind
-            if kind not in _KNOWN:
+            if kind not in KNOWN:
                 self._batch.skip(f"structure {kind >> 12}:{kind & 0xFFF}", int(times))
                 continue
-            if kind in _VARYING:
-                fits = found.length >= _VARYING[int(kind)]
+            if kind in VARYING:
+                fits = found.length >= VARYING[int(kind)]
             else:
-                fits = np.isin(found.length, [key[1] for key in _STRUCTURES if key[0] == kind])
+                fits = np.isin(found.length, [key[1] for key in STRUCTURES if key[0] == kind])
             good |= mine & fits
             self._bad(origins[found.sample[mine & ~fits]])
         return found.only(good)
@@ -269,7 +245,7 @@ class _Samples:
         for origin, times in zip(*np.unique(origins, return_counts=True), strict=True):
             self._batch.problem(int(origin), reason, int(times))
 
-    def _headers(self, found: _Structures, origins: NDArray[Any], flows: Flows) -> None:
+    def _headers(self, found: Structures, origins: NDArray[Any], flows: Flows) -> None:
         header = take(self._buffer, found.at, _HEADER)
         start = found.at + _HEADER.itemsize
         stop = np.minimum(start + header["length"], found.at + found.length)
@@ -320,85 +296,3 @@ def _wire(layout: np.dtype[Any], first: int) -> np.dtype[Any]:
 
 
 _WIRE = {1: _wire(INTERFACE_COUNTERS, 3), 2: _wire(ETHERNET_COUNTERS, 4)}  # the first names its interface itself
-
-
-def _structure(buffer: Buffer, found: _Structures, layout: np.dtype[Any], flows: Flows) -> None:
-    rows = found.sample
-    if not len(rows):
-        return
-    told = take(buffer, found.at, layout)
-    for name in layout.names or ():
-        if name.startswith("-"):
-            continue
-        value = told[name]
-        if name.endswith("_mac"):
-            value = value >> np.uint64(16)  # six bytes, padded to eight
-        elif name in {"vlan", "post_vlan"}:
-            value = np.where(value > 0xFFE, 0, value)
-        if FLOW[name].shape:
-            flows[name][rows] = _address(value)
-            if name == "source_address":
-                flows["ip_version"][rows] = 4 if value.ndim == 1 else 6
-        else:
-            flows[name][rows] = np.minimum(value, np.iinfo(FLOW[name]).max)
-
-
-def _address(value: NDArray[Any]) -> NDArray[Any]:
-    if value.ndim == 2:
-        return value
-    return np.stack((np.zeros(len(value), "u8"), np.where(value == 0, 0, value.astype("u8") | MAPPED)), axis=1)
-
-
-class _Words:
-    """A structure of varying length, read word by word; what is beyond its end makes it bad."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-        self.good = True
-
-    def take(self, size: int) -> bytes:
-        part = self._data[self._at : self._at + size]
-        self._at += size
-        self.good = self.good and len(part) == size
-        return part
-
-    def word(self) -> int:
-        return int.from_bytes(self.take(4))
-
-    def words(self) -> list[int]:
-        """As many words as the next one says."""
-        count = self.word()
-        data = self.take(4 * count)
-        return list(struct.unpack(f">{count}I", data)) if self.good else []
-
-    def address(self) -> tuple[int, int]:
-        """An address as the two halves of a flow's field."""
-        size = {1: 4, 2: 16}.get(self.word(), 0)
-        value = int.from_bytes(self.take(size))
-        if size == 4:
-            value = value and value | int(MAPPED)
-        return value >> 64, value & 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _gateway(words: _Words, flows: Flows, sample: int) -> bool:
-    hop, _, source, _ = words.address(), words.word(), words.word(), words.word()
-    destination = 0
-    for _ in range(words.word()):
-        if not words.good:
-            return False
-        words.word()  # a set or a sequence
-        path = words.words()
-        destination = path[-1] if path else destination
-    if words.good:
-        flows["bgp_next_hop"][sample] = hop
-        flows["source_as"][sample], flows["destination_as"][sample] = source, destination
-    return words.good
-
-
-def _mpls(words: _Words, flows: Flows, sample: int) -> bool:
-    words.address()
-    labels = words.words()
-    for index, label in enumerate(labels[:3]):
-        flows[f"mpls_label_{index + 1}"][sample] = label >> 12
-    return words.good

@@ -4,7 +4,7 @@ A stream is one observation domain (NetFlow v9: source id) of one port of one ex
 something only there (RFC 7011 section 3.4.1, RFC 3954 section 5.1).
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Annotated, Any, NamedTuple
@@ -60,7 +60,6 @@ class Sampling:
 class Early(NamedTuple):
     """A data set that waits for its template."""
 
-    template: int
     payload: bytes
     context: Any  # of the format that reads it later
     received: int
@@ -77,7 +76,8 @@ class Stream:
     boot: int = 0  # when the exporter came up, milliseconds since 1970; 0: it did not say (IPFIX)
     sequence: Sequence = field(default_factory=Sequence)
     sources: dict[int, Sequence] = field(default_factory=dict)  # sFlow: of the samples of each source
-    early: list[Early] = field(default_factory=list)
+    early: dict[int, list[Early]] = field(default_factory=dict)  # by the template they wait for
+    early_sets: int = 0
     early_bytes: int = 0
 
 
@@ -104,17 +104,15 @@ class Templates:
         self._exporters: Counter[bytes] = Counter()  # streams by address
         self._swept = 0
         self._told = 0
-        self._waiting: OrderedDict[StreamKey, None] = OrderedDict()
+        self._waiting: dict[StreamKey, None] = {}  # streams that have something, in the order they began
 
     def stream(self, key: StreamKey, now: int) -> Stream | None:
         """The stream of this key, which is made when it is new; None: there are too many."""
         if (stream := self._streams.get(key)) is not None:
             stream.seen = now
             return stream
-        if self._full(key.address):
-            self._sweep(now)
-            if self._full(key.address):
-                return None
+        if self._full(key.address):  # until the next sweep: to sweep for each who knocks is what an attacker wants
+            return None
         self._exporters[key.address] += 1
         self._streams[key] = stream = Stream(key, now)
         return stream
@@ -132,9 +130,7 @@ class Templates:
         if not self._sound(template, fields, scope):
             return "bad_template"
         if known is None and len(stream.templates) >= self.limits.templates:
-            self._expire(stream, now)
-            if len(stream.templates) >= self.limits.templates:
-                return "too_many_templates"
+            return "too_many_templates"
         planned = plan(fields)
         stream.templates[template] = Template(fields, scope, now, planned)
         self.changed = True
@@ -159,28 +155,26 @@ class Templates:
             del stream.templates[key]
             self.changed = True
 
-    def hold(self, stream: Stream, early: Early) -> bool:
+    def hold(self, stream: Stream, template: int, early: Early) -> bool:
         """Keep a data set until its template comes. Whether there was room."""
         size = len(early.payload)
         limits = self.limits
         if (
             self.held >= limits.held
             or self.held_bytes + size > limits.held_bytes
-            or len(stream.early) >= limits.held // 4
+            or stream.early_sets >= limits.held // 4
             or stream.early_bytes + size > limits.held_bytes // 4
         ):
             return False
-        stream.early.append(early)
+        stream.early.setdefault(template, []).append(early)
         self._waiting[stream.key] = None
         self._count(stream, 1, size)
         return True
 
     def release(self, stream: Stream, template: int) -> list[Early]:
         """The data sets that waited for this template."""
-        if not stream.early:
-            return []
-        mine = [early for early in stream.early if early.template == template]
-        self._drop(stream, mine, [early for early in stream.early if early.template != template])
+        mine = stream.early.pop(template, [])
+        self._count(stream, -len(mine), -sum(len(early.payload) for early in mine))
         return mine
 
     def overdue(self, now: int) -> list[tuple[StreamKey, int]]:
@@ -189,20 +183,21 @@ class Templates:
         oldest = now - int(self.limits.held_for * 1e6)
         for key in list(self._waiting):
             stream = self._streams[key]
-            if stream.early[0].received >= oldest:
-                continue
-            gone = [early for early in stream.early if early.received < oldest]
-            self._drop(stream, gone, [early for early in stream.early if early.received >= oldest])
-            told.append((key, len(gone)))
+            before = stream.early_sets
+            for template, sets in list(stream.early.items()):
+                if sets[0].received < oldest:
+                    kept = [early for early in self.release(stream, template) if early.received >= oldest]
+                    if kept:
+                        stream.early[template] = kept
+                        self._count(stream, len(kept), sum(len(early.payload) for early in kept))
+            if not stream.early:
+                del self._waiting[key]
+            if before > stream.early_sets:
+                told.append((key, before - stream.early_sets))
         return told
 
-    def _drop(self, stream: Stream, gone: list[Early], kept: list[Early]) -> None:
-        stream.early = kept
-        self._count(stream, -len(gone), -sum(len(early.payload) for early in gone))
-        if not kept:
-            self._waiting.pop(stream.key, None)
-
     def _count(self, stream: Stream, sets: int, size: int) -> None:
+        stream.early_sets += sets
         stream.early_bytes += size
         self.held += sets
         self.held_bytes += size

@@ -18,6 +18,9 @@ class Spec(NamedTuple):
     enterprise: int = 0
 
 
+REVERSED_OCTETS = Spec(1, 1, 29305)
+
+
 def v5(records: Sequence[dict[str, int]], *, sequence: int = 0, sampling: int = 0, nanoseconds: int = 0) -> bytes:
     head = struct.pack(">HHIIIIBBH", 5, len(records), UPTIME, NOW, nanoseconds, sequence, 1, 2, sampling)
     return head + b"".join(_v5_record(record) for record in records)

@@ -63,7 +63,7 @@ EXPORTERS: dict[str, Callable[[Path, int], list[str]]] = {
     "pmacct-v9": pmacct("nfprobe", "nfprobe_version: 9", f"nfprobe_timeouts: {_TIMEOUTS}"),
     "pmacct-ipfix": pmacct("nfprobe", "nfprobe_version: 10", f"nfprobe_timeouts: {_TIMEOUTS}"),
     "pmacct-sflow": pmacct("sfprobe", "sfprobe_agentip: 192.0.2.7", "sampling_rate: 4"),
-    "pmacct-sflow-every-packet": pmacct("sfprobe", "sfprobe_agentip: 2001:db8::7"),
+    "pmacct-sflow-every-packet": pmacct("sfprobe", "sfprobe_agentip: 192.0.2.8"),
 }
 
 

@@ -5,6 +5,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 
 from nms_workers.services.flows.decode import decode
 from nms_workers.services.flows.decoded import Datagram, Decoded
@@ -12,6 +13,9 @@ from nms_workers.services.flows.templates import Templates
 
 NOW = 1_700_000_000  # seconds since 1970
 EXPORTER = bytes([192, 0, 2, 1])
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Of a property: the machine may be busy with other tests."""
 
 
 def read(

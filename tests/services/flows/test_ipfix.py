@@ -15,7 +15,7 @@ from tests.services.flows import encode
 from tests.services.flows.encode import Spec, packed, variable
 from tests.services.flows.exporters import export
 from tests.services.flows.oracle import same_as_nfdump
-from tests.services.flows.support import NOW, address, read
+from tests.services.flows.support import NOW, address, patient, read
 
 NUMBERS = {
     1: "octets", 2: "packets", 4: "protocol", 5: "class_of_service", 6: "tcp_control_bits", 7: "source_port",
@@ -62,6 +62,7 @@ def _length(number: int) -> st.SearchStrategy[int]:
     return st.just(full) if number in {56, 80} else st.integers(1, full)
 
 
+@patient
 @given(templates(), st.data())
 def test_any_template_is_read_as_written(template: tuple[list[Spec], list[str]], data: st.DataObject) -> None:
     specs, names = template

@@ -11,7 +11,7 @@ from tests.services.flows import encode
 from tests.services.flows.encode import UPTIME, Spec
 from tests.services.flows.exporters import export
 from tests.services.flows.oracle import same_as_nfdump
-from tests.services.flows.support import NOW, address, read
+from tests.services.flows.support import NOW, address, patient, read
 
 BYTE, SHORT, LONG = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
 
@@ -57,6 +57,7 @@ def expected(record: dict[str, int], sampling: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("version", [5, 7])
+@patient
 @given(records=st.lists(V5, min_size=1, max_size=30), sampling=st.integers(0, (1 << 14) - 1))
 def test_fixed_records_are_read_as_written(version: int, records: list[dict[str, int]], sampling: int) -> None:
     if version == 7:
@@ -151,6 +152,7 @@ def test_v9_counts_datagrams_across_batches() -> None:
     assert [(loss.unit, loss.received, loss.lost) for loss in told.losses] == [("datagrams", 2, 1)]
 
 
+@patient
 @given(rows=st.lists(st.tuples(LONG, LONG, LONG, LONG, BYTE), min_size=1, max_size=40), sets=st.integers(1, 4))
 def test_v9_records_are_read_as_written(rows: list[tuple[int, ...]], sets: int) -> None:
     written = [[*row[:4], UPTIME - 9_000, UPTIME - 2_000, row[4]] for row in rows]
