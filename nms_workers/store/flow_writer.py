@@ -126,8 +126,8 @@ class FlowWriter:
     def _run(self) -> None:
         pause = self._linger
         while not self._stop.is_set():
-            self._pause(pause)
             try:
+                self._pause(pause)
                 pause = self._drain()
                 self._observe()
             except SpoolError as exc:

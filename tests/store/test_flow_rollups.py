@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -70,6 +70,7 @@ def made(told: list[dict[str, Any]]) -> NDArray[np.void]:
     return flows
 
 
+@settings(deadline=None)  # the processor is shared
 @given(st.lists(flow, min_size=1, max_size=40))
 def test_every_kind_is_summed_as_one_by_one(told: list[dict[str, Any]]) -> None:
     flows = made(told)
@@ -78,6 +79,7 @@ def test_every_kind_is_summed_as_one_by_one(told: list[dict[str, Any]]) -> None:
         assert rollup.others is None
 
 
+@settings(deadline=None)  # the processor is shared
 @given(st.lists(flow, min_size=1, max_size=40), st.integers(1, 5))
 def test_what_is_not_kept_is_in_others_and_the_largest_are_kept(told: list[dict[str, Any]], keep: int) -> None:
     flows = made(told)

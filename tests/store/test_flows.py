@@ -354,6 +354,25 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         FlowSpool(tmp_path / "spool").put([b"x"], 1)
 
 
+def test_a_folder_that_was_away_is_drained_when_it_is_back(
+    newest: Database, make_writer: MakeWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = make_writer(newest)
+    writer.start()
+    writer.put(batch(some(10)))
+    assert writer.flush(30)
+    aside = writer.spool.folder.rename(writer.spool.folder.with_name("aside"))
+    writer.spool.folder.write_text("a file")
+    with pytest.raises(SpoolError):
+        writer.put(batch(some(10)))
+    until(lambda: "cannot be used" in caplog.text, "the fault is told")
+    writer.spool.folder.unlink()
+    aside.rename(writer.spool.folder)
+    writer.put(batch(some(10)))
+    assert writer.flush(30)
+    assert stored(newest)[0] == 20
+
+
 def test_only_the_hours_and_exporters_asked_for_are_read(database: Database, make_writer: MakeWriter) -> None:
     writer = make_writer(database)
     writer.put(batch(some(10)))
