@@ -100,7 +100,19 @@ def nfdump_totals(folder: Path, datagrams: Sequence[bytes], program: str) -> tup
     with _listener() as wire:
         port = wire.getsockname()[1]
     folder.mkdir()
-    argv = [which(program, "nfdump"), "-w", str(folder), "-p", str(port), "-b", "127.0.0.1", "-t", "3600"]
+    argv = [
+        which(program, "nfdump"),
+        "-w",
+        str(folder),
+        "-p",
+        str(port),
+        "-b",
+        "127.0.0.1",
+        "-t",
+        "3600",
+        "-B",
+        "4194304",
+    ]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: _waiting(port) is not None)

@@ -19,6 +19,8 @@ from nms_workers.flows import telling
 from nms_workers.flows.counters import _METRICS
 from nms_workers.flows.keeping import Keeper
 from nms_workers.flows.template_file import TemplateFile
+from nms_workers.services.flows.decode import decode
+from nms_workers.services.flows.decoded import Datagram
 from nms_workers.services.flows.service import Flows
 from nms_workers.services.flows.templates import Templates
 from nms_workers.services.snmp.service import Snmp
@@ -310,3 +312,21 @@ def test_a_database_of_places_that_is_none_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="no database in MaxMind's format"):
         Keeper(settings.Flows(autonomous_systems=path), None, None)  # type: ignore[arg-type]
+
+
+def test_a_file_of_a_neighbour_never_replaces_what_was_seen_later() -> None:
+    """The neighbour had the exporter before, and the exporter has changed its template since."""
+    old, new = Templates(), Templates()
+    began = time.time_ns() // 1000
+    header = struct.pack(">HHIIII", 9, 1, 60_000, began // 1_000_000, 0, 1)
+    address = bytes((127, 0, 0, 1))
+    for templates, fields, at in ((old, (8, 12), began), (new, (12, 8), began + 1)):
+        told = struct.pack(">HHHHHHHH", 0, 16, 256, 2, fields[0], 4, fields[1], 4)
+        decode([Datagram(header + told, address, 5000, at)], templates)
+
+    assert new.load(old.dump()) == 0
+
+    body = header + struct.pack(">HHII", 256, 12, 0x0A000001, 0x0A000002)
+    (flow,) = decode([Datagram(body, address, 5000, began + 2)], new).flows
+    assert int(flow["destination_address"][1]) & 0xFFFFFFFF == 0x0A000001
+    assert old.load(new.dump()) == 1
