@@ -10,7 +10,7 @@ def collect(
         list[str] | None, typer.Option(metavar="ADDRESS:PORT", help="Listen here, not where the settings say.")
     ] = None,
     number: Annotated[int, typer.Option(min=1, max=32, help="Which of flows.processes this is.")] = 1,
-    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
     """Receive NetFlow v5, v7, v9, IPFIX and sFlow v5, and keep the flows.
@@ -23,6 +23,7 @@ def collect(
 
     from pydantic import ValidationError
 
+    from nms_workers.cli.metrics import serve
     from nms_workers.flows.enrichment import known
     from nms_workers.flows.keeping import Keeper
     from nms_workers.flows.receiver import Collector
@@ -64,10 +65,7 @@ def collect(
         number,
         heartbeat.touch,
     )
-    if metrics:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics, addr="127.0.0.1")
+    serve(metrics, settings)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: collector.stop())
     for one in collector.sockets:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nms_workers.cli.metrics import serve
 from nms_workers.cli.output import as_json, table
 from nms_workers.cli.read import Json
 from nms_workers.errors import ConfigError
@@ -19,7 +20,7 @@ _LOOK_SECONDS = 1.0
 def discover_docker(
     watch: Annotated[bool, typer.Option("--watch", help="Go on, live, until it is stopped: `up` runs it so.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show them; needs no database.")] = False,
-    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
     json: Json = False,
 ) -> None:
@@ -119,10 +120,7 @@ def _watch(settings: Settings, metrics: int) -> None:
     from nms_workers.queues import host_name
     from nms_workers.runtime import runtime
 
-    if metrics:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics, addr="127.0.0.1")
+    serve(metrics, settings)
     heartbeat = folder(settings) / f"discovery@{host_name()}.heartbeat"
     heartbeat.parent.mkdir(parents=True, exist_ok=True)
     stopped = threading.Event()

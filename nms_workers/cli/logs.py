@@ -11,7 +11,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def logs(
-    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this loopback port.")] = 0,
+    metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
 ) -> None:
     """Ship the logs of containers and files to Elasticsearch, or keep them as events where there is none.
@@ -21,6 +21,7 @@ def logs(
     import logging
     import signal
 
+    from nms_workers.cli.metrics import serve
     from nms_workers.errors import ConfigError
     from nms_workers.heartbeat import folder
     from nms_workers.logs.assembly import assemble
@@ -39,10 +40,7 @@ def logs(
     heartbeat = folder(settings) / f"logs@{host_name()}.heartbeat"
     heartbeat.parent.mkdir(parents=True, exist_ok=True)
     shipper, where = assemble(settings, here, heartbeat.touch)
-    if metrics:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics, addr="127.0.0.1")
+    serve(metrics, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: shipper.stop())
     typer.echo(f"logs are shipped to {where}", err=True)

@@ -20,10 +20,8 @@ from typing import Any
 
 import docker
 import pytest
-import typer
 
 from nms_workers import __version__
-from nms_workers.cli import app
 from tests.real.fleet import until
 from tests.servers import ServerMissing, create, program
 from tests.servers.docker import DockerServer
@@ -35,11 +33,7 @@ pytestmark = [pytest.mark.real("docker", "docker-compose", "postgresql-15", "red
 IMAGE = f"nms-workers:{__version__}"
 BASE = "nms-test/python:1"
 PLANTED = "a-secret-of-the-builder"
-COMMANDS = set(typer.main.get_command(app).list_commands(None))  # type: ignore[attr-defined,arg-type]
-OURS = [
-    *("beat", "worker-polls", "worker-actions", "worker-control", "flower", "traps"),
-    *({"flows"} & COMMANDS),
-]
+OURS = ["beat", "worker-polls", "worker-actions", "worker-control", "flower", "traps", "flows"]
 _DOWNLOAD_SECONDS = 600.0
 
 
@@ -159,8 +153,7 @@ def stack(
     images.postgres(api, services["postgres"]["image"], program("postgresql-15"))
     images.redis(api, services["redis"]["image"])
     try:
-        scale = [f"--scale={name}=0" for name in {"flows"} - COMMANDS]
-        up(compose, *scale)
+        up(compose)
         yield Stack(compose, api, secrets)
     finally:
         compose.run("--profile=core", "down", "--volumes", "--timeout=20", seconds=120)
@@ -168,10 +161,10 @@ def stack(
     assert not api.volumes()["Volumes"]
 
 
-def up(compose: Compose, *options: str) -> None:
+def up(compose: Compose) -> None:
     """Start the profile `core`, and return when all of it is healthy; else tell what the containers said."""
     try:
-        compose.run("--profile=core", "up", "--detach", "--wait", "--no-build", "--pull=never", *options, seconds=480)
+        compose.run("--profile=core", "up", "--detach", "--wait", "--no-build", "--pull=never", seconds=480)
     except AssertionError as exc:
         raise AssertionError(f"{exc}\n{compose.run('--profile=core', 'logs', '--tail=15')}") from None
 
