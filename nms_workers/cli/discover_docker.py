@@ -24,7 +24,7 @@ def discover_docker(
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
     json: Json = False,
 ) -> None:
-    """Make targets of the labelled containers of the docker targets, as the section `discovery.docker` of the settings says.
+    """Make targets of the labelled containers of the docker targets, as `discovery.docker` of the settings says.
 
     Example: nms-workers discover docker --dry-run
     """

@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
 def worker(
     worker_class: Annotated[str, typer.Argument(metavar="CLASS", help="polls, actions, control, or edge")],
     name: Annotated[str, typer.Option(help="Unique on this host; default: the class.")] = "",
-    concurrency: Annotated[int, typer.Option(help="Threads or processes; default: the section workers of the settings.")] = 0,
+    concurrency: Annotated[int, typer.Option(help="Threads or processes; default: the settings'.")] = 0,
     queues: Annotated[str, typer.Option(help="Only these queues, comma separated; default: those of the class.")] = "",
     metrics: Annotated[int, typer.Option(help="Serve Prometheus metrics of this process on this port.")] = 0,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",

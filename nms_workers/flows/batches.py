@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nms_workers.flows import metrics
-from nms_workers.flows.enrichment import Address, Known
+from nms_workers.flows.enrichment import Known
 from nms_workers.services.flows.decoded import Decoded, Loss, Origin
 from nms_workers.services.flows.record import FLOW
 from nms_workers.store.flows import Batch, Exporter
+from nms_workers.transport.datagrams import Address
 
 _SFLOW = 105
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from nms_workers.fleet.inventory import Target
 from nms_workers.flows import metrics
-from nms_workers.flows.enrichment import Address, Known
+from nms_workers.flows.enrichment import Known
 from nms_workers.records import Labels, Layout, SampleBlock, series
 from nms_workers.services.flows.decoded import Decoded
+from nms_workers.transport.datagrams import Address
 
 _COUNTERS = (
     "in_octets",

@@ -1,21 +1,18 @@
 """What is known of exporters and interfaces: asked of Redis and PostgreSQL once a minute, never in the hot path."""
 
 import ipaddress
-import logging
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, text
 
 from nms_workers.fleet.inventory import Target
-
-log = logging.getLogger(__name__)
+from nms_workers.transport.datagrams import Address
+from nms_workers.transport.senders import addresses_of
 
 SNMP, FLOWS = "snmp", "flows"
 MAX_INTERFACES = 200_000
 
-Address = bytes  # packed, 4 bytes of IPv4 or 16 of IPv6
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -59,7 +56,7 @@ def known(targets: Iterable[Target], engine: Engine) -> Known:
     views: list[tuple[Network, Target]] = []
     for target in targets:
         if target.service == SNMP:
-            for address in _addresses(str(target.settings.get("host", ""))):
+            for address in addresses_of(str(target.settings.get("host", ""))):
                 devices.setdefault(address, target)
         elif target.service == FLOWS:
             networks = target.settings.get("exporters") or ("0.0.0.0/0", "::/0")
@@ -82,21 +79,3 @@ def _interfaces(engine: Engine) -> dict[tuple[int, int], str]:
     with engine.connect() as connection:
         rows = connection.execute(_INTERFACES, {"most": MAX_INTERFACES}).all()
     return {(target, int(index)): key for target, index, key in rows if (index or "").isdecimal()}
-
-
-def _addresses(host: str) -> list[Address]:
-    try:
-        return [_packed(host)]
-    except ValueError:
-        pass
-    try:
-        told = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as exc:
-        log.warning("the address of %s cannot be found, so its flows are of no target now: %s", host, exc)
-        return []
-    return sorted({_packed(str(one[4][0]).partition("%")[0]) for one in told})
-
-
-def _packed(address: str) -> Address:
-    found = ipaddress.ip_address(address)
-    return (getattr(found, "ipv4_mapped", None) or found).packed

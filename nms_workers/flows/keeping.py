@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nms_workers.flows import metrics
 from nms_workers.flows.batches import Exporters
 from nms_workers.flows.counters import readings
-from nms_workers.flows.enrichment import Address, Known
+from nms_workers.flows.enrichment import Known
 from nms_workers.flows.telling import Teller
 from nms_workers.services.flows.decoded import Decoded
 from nms_workers.services.flows.geoip import GeoIp
@@ -18,6 +18,7 @@ from nms_workers.settings import Flows
 from nms_workers.store.flow_writer import FlowWriter
 from nms_workers.store.flows import Batch
 from nms_workers.store.spool import SpoolError
+from nms_workers.transport.datagrams import Address
 
 log = logging.getLogger(__name__)
 

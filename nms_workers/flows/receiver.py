@@ -17,14 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nms_workers.errors import ConfigError, NmsError
 from nms_workers.flows import metrics
-from nms_workers.flows.enrichment import Address, Known
+from nms_workers.flows.enrichment import Known
 from nms_workers.flows.keeping import Keeper
 from nms_workers.flows.template_file import TemplateFile
 from nms_workers.services.flows.decode import decode
 from nms_workers.services.flows.decoded import Datagram
 from nms_workers.services.flows.templates import Limits, Templates
 from nms_workers.settings import Flows
-from nms_workers.transport.datagrams import listen
+from nms_workers.transport.datagrams import Address, listen
 
 log = logging.getLogger(__name__)
 

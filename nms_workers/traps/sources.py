@@ -1,8 +1,6 @@
 """Whose notification it is: addresses to targets, and the communities that are believed."""
 
-import ipaddress
 import logging
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +9,7 @@ from nms_workers.fleet.inventory import Target
 from nms_workers.settings import Traps
 from nms_workers.transport.datagrams import Address
 from nms_workers.transport.secret import Secret
+from nms_workers.transport.senders import addresses_of, packed
 from nms_workers.traps import ber
 
 log = logging.getLogger(__name__)
@@ -58,14 +57,14 @@ def sources(targets: Iterable[Target], settings: Traps) -> Sources:
     own: dict[int, bytes] = {}
     by_name = {target.name: target for target in targets if target.service == KIND}
     for target in by_name.values():
-        for address in _addresses(str(target.settings.get("host", ""))):
+        for address in addresses_of(str(target.settings.get("host", ""))):
             if (other := found.setdefault(address, target)) is not target:
                 log.warning("%s and %s have one address: its traps are taken to be of %s", other, target, other)
         if (community := target.settings.get("community")) and (said := _said(Secret(str(community)))):
             own[target.id] = said
     for text, name in settings.sources.items():
         if name in by_name:
-            found[_packed(text)] = by_name[name]
+            found[packed(text)] = by_name[name]
         else:
             log.warning("traps.sources: there is no %s target named %s", KIND, name)
     return Sources(found, frozenset(filter(None, map(_said, settings.communities))), own)
@@ -77,21 +76,3 @@ def _said(secret: Secret) -> bytes:
     except ConfigError as exc:
         log.error("a community cannot be used: %s", exc)  # noqa: TRY400 - the message says it all
         return b""
-
-
-def _addresses(host: str) -> list[Address]:
-    try:
-        return [_packed(host)]
-    except ValueError:
-        pass
-    try:
-        told = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as exc:
-        log.warning("the address of %s cannot be found, so its traps are of nobody now: %s", host, exc)
-        return []
-    return sorted({_packed(str(one[4][0]).partition("%")[0]) for one in told})
-
-
-def _packed(text: str) -> Address:
-    address = ipaddress.ip_address(text)
-    return (getattr(address, "ipv4_mapped", None) or address).packed
