@@ -233,4 +233,5 @@ def test_metrics_follow_openmetrics(one: type[Service]) -> None:
         assert (metric.type == "counter") == metric.name.endswith("_total"), metric.name
         assert metric.description, metric.name
         assert len(set(metric.labels)) == len(metric.labels), metric.name
-        assert not metric.unit or metric.unit in metric.name.split("_"), f"{metric.name} must name its unit"
+        unit = metric.unit.replace(" ", "_")
+        assert not unit or f"_{unit}_" in f"_{metric.name}_", f"{metric.name} must name its unit"
