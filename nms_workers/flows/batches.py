@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from nms_workers.flows import metrics
 from nms_workers.flows.enrichment import Known
-from nms_workers.services.flows.decoded import Decoded, Loss, Origin
+from nms_workers.services.flows.decoded import Decoded, InterfaceName, Loss, Origin
 from nms_workers.services.flows.record import FLOW
 from nms_workers.store.flows import Batch, Exporter
 from nms_workers.transport.datagrams import Address
 
 _SFLOW = 105
+_MOST_NAMES, _LONGEST_NAME = 1000, 64  # of one exporter in one batch; characters
 
 
 class Exporters:
@@ -47,6 +48,7 @@ class Exporters:
         places: dict[Address, int] = {}
         versions: dict[Address, set[int]] = {}
         lost: Counter[Address] = Counter()
+        names: dict[Address, dict[int, str]] = {}
         exporter = []
         for one in decoded:
             addresses = [self.address(origin) for origin in one.origins]
@@ -57,6 +59,8 @@ class Exporters:
                 versions.setdefault(address, set()).add(loss.version)
                 if loss.source is None:  # those of a source are samples of datagrams that are counted already
                     lost[address] += max(0, loss.lost - loss.late)
+            for told in one.interfaces:
+                _learn(names.setdefault(addresses[told.origin], {}), told)
             self._tell(one, addresses)
         came = self._datagrams(decoded, datagrams)
         for address in came:
@@ -73,6 +77,7 @@ class Exporters:
                     lost[address],
                     templates.get(address, 0),
                     known.target_id(address),
+                    names.get(address, {}),
                 )
                 for address in places
             ],
@@ -116,6 +121,13 @@ class Exporters:
 
     def _name(self, address: Address) -> str:
         return self._names.get(address) or str(ipaddress.ip_address(address))
+
+
+def _learn(names: dict[int, str], told: InterfaceName) -> None:
+    """Keep a name, if there is room and it can be shown."""
+    name = "".join(character for character in told.name if character.isprintable())[:_LONGEST_NAME]
+    if name and told.interface and (told.interface in names or len(names) < _MOST_NAMES):
+        names[told.interface] = name
 
 
 def _together(parts: Sequence[NDArray[Any]], dtype: "np.dtype[Any]") -> NDArray[Any]:

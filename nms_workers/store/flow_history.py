@@ -1,11 +1,12 @@
 """Some batches of flows into PostgreSQL, in one transaction, each batch exactly once."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from itertools import chain, pairwise
+from json import dumps
 from typing import Any, cast
 
 import numpy as np
@@ -175,7 +176,7 @@ def _exporters(fresh: Iterable[tuple[datetime, Batch]]) -> list[tuple[object, ..
         for number, one in zip(flows, batch.exporters, strict=True):
             address = str(ip_address(_short(one.address)))
             rows[address] = rows.get(address, _Seen(at)).and_(one, at, number)
-    return [(address, *astuple(rows[address])) for address in sorted(rows)]
+    return [(address, *astuple(rows[address])[:-1], dumps(rows[address].interfaces)) for address in sorted(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,7 @@ class _Seen:
     lost: int = 0
     templates: int = 0
     target_id: int | None = None
+    interfaces: Mapping[int, str] = field(default_factory=dict)
 
     def and_(self, one: Exporter, at: datetime, flows: int) -> "_Seen":
         return _Seen(
@@ -199,6 +201,7 @@ class _Seen:
             self.lost + one.lost,
             one.templates,
             one.target_id or self.target_id,
+            {**self.interfaces, **one.interfaces},
         )
 
 
@@ -217,19 +220,24 @@ ON CONFLICT DO NOTHING RETURNING id
 
 _SEEN = """
 INSERT INTO flow_exporters AS known
-    (address, first_seen, last_seen, versions, datagrams, flows, lost, templates, target_id)
+    (address, first_seen, last_seen, versions, datagrams, flows, lost, templates, target_id, interfaces)
 SELECT address, first, last, string_to_array(versions, ',')::smallint[], datagrams, flows, lost, templates,
-    (SELECT id FROM targets WHERE id = target_id FOR KEY SHARE)
+    (SELECT id FROM targets WHERE id = target_id FOR KEY SHARE), interfaces::jsonb
 FROM unnest(%b::inet[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[],
-            %b::int[], %b::int[])
-    AS seen (address, first, last, versions, datagrams, flows, lost, templates, target_id)
+            %b::int[], %b::int[], %b::text[])
+    AS seen (address, first, last, versions, datagrams, flows, lost, templates, target_id, interfaces)
 ON CONFLICT (address) DO UPDATE
 SET first_seen = least(known.first_seen, excluded.first_seen),
     last_seen = greatest(known.last_seen, excluded.last_seen),
     versions = ARRAY(SELECT DISTINCT unnest(known.versions || excluded.versions) ORDER BY 1),
     datagrams = known.datagrams + excluded.datagrams, flows = known.flows + excluded.flows,
     lost = known.lost + excluded.lost, templates = excluded.templates,
-    target_id = coalesce(excluded.target_id, known.target_id)
+    target_id = coalesce(excluded.target_id, known.target_id),
+    interfaces = CASE
+        WHEN excluded.interfaces = '{}' THEN known.interfaces
+        WHEN length(known.interfaces::text) > 200000 THEN excluded.interfaces  -- thousands; it tells them again
+        ELSE known.interfaces || excluded.interfaces
+    END
 """
 
 # The row is locked even if it was there, or who rolls the window up could take it away without seeing what we wrote.

@@ -368,8 +368,16 @@ _NAMES = text(
 )
 
 
+_TOLD = text(
+    """
+    SELECT address, key AS index, value AS name FROM flow_exporters, jsonb_each_text(interfaces)
+    WHERE address = ANY(CAST(:exporters AS inet[])) AND key = ANY(CAST(:indices AS text[]))
+    """
+)
+
+
 def _name(connection: Connection, rows: Sequence[Row]) -> None:
-    """Add what exporters and interfaces are called, where their targets are known."""
+    """Add what exporters and interfaces are called: by their targets, else by what the exporter itself told."""
     with_exporter = [row for row in rows if "exporter" in row]
     if not with_exporter:
         return
@@ -378,7 +386,7 @@ def _name(connection: Connection, rows: Sequence[Row]) -> None:
         "indices": sorted({str(row["interface"]) for row in with_exporter if row.get("interface") is not None}),
     }
     targets: dict[str, str] = {}
-    interfaces: dict[tuple[str, str], str] = {}
+    interfaces = {(str(address), index): name for address, index, name in connection.execute(_TOLD, asked)}
     for address, target, index, name in connection.execute(_NAMES, asked):
         targets[str(address)] = target
         if index is not None:

@@ -18,6 +18,7 @@ class Exporter(msgspec.Struct, frozen=True, array_like=True):
         versions: that it sent: 5, 7, 9, 10 or 105.
         datagrams, lost: received, and what its sequence numbers say is missing (in the units of its protocol).
         target_id: the target that it is; None: not known.
+        interfaces: names by ifIndex, where it told any.
     """
 
     address: bytes
@@ -26,6 +27,7 @@ class Exporter(msgspec.Struct, frozen=True, array_like=True):
     lost: int = 0
     templates: int = 0
     target_id: int | None = None
+    interfaces: dict[int, str] = {}  # msgspec gives each its own
 
 
 @dataclass(frozen=True, slots=True)

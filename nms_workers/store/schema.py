@@ -295,6 +295,7 @@ flow_exporters = Table(
     Column("flows", BIGINT, nullable=False),
     Column("lost", BIGINT, nullable=False),
     Column("templates", INTEGER, nullable=False),
+    Column("interfaces", JSONB, nullable=False, server_default=EMPTY_OBJECT),
 )
 
 poll_runs = Table(

@@ -27,6 +27,8 @@ from nms_workers.services.snmp.service import Snmp
 from tests.fleet.stores import rows, wait_until
 from tests.flows.conftest import Collect
 from tests.flows.exporters import send
+from tests.services.flows import encode
+from tests.services.flows.encode import Spec
 
 MakeTarget = Callable[..., Target]
 
@@ -295,6 +297,22 @@ def test_an_exporter_is_the_target_whose_address_it_has(collect: Collect, target
     collecting.send(v5(1).datagrams)
 
     wait_until(lambda: rows(collecting.engine, "SELECT target_id FROM flow_exporters") == [(router.id,)])
+
+
+def test_names_that_an_exporter_tells_of_its_interfaces_are_kept(collect: Collect) -> None:
+    known = encode.options_template(9, 400, [Spec(2, 4)], [Spec(82, 12)])
+
+    def told(**names: bytes) -> bytes:
+        body = b"".join(int(index.strip("_")).to_bytes(4) + name.ljust(12, b"\0") for index, name in names.items())
+        return encode.message(9, known, encode.a_set(400, body), export=int(time.time()))
+
+    collecting = collect()
+
+    collecting.send([told(_5=b"Gi0/1", _6=b"\x07\x1b[31m", _7=b"Gi0/3")])
+    collecting.send([told(_5=b"Gi0/1-new")])
+
+    kept = {"5": "Gi0/1-new", "6": "[31m", "7": "Gi0/3"}
+    wait_until(lambda: rows(collecting.engine, "SELECT interfaces FROM flow_exporters") == [(kept,)])
 
 
 def test_agents_beyond_the_bound_are_their_sender(collect: Collect) -> None:

@@ -89,7 +89,8 @@ class FlowsClient:
 
     def interface_sums(self, since: datetime, until: datetime, most: int) -> list[Row]:
         """What went through each interface: `in_octets`, `in_packets`, `out_octets`, `out_packets`, `interface`
-        (ifIndex), `exporter`, `target_id`, and `all_of_them`, how many there are; the `most` with the most.
+        (ifIndex), `exporter`, `target_id`, `told` (what the exporter calls it, or None), and `all_of_them`, how many
+        there are; the `most` with the most.
         """
         return self._rows(queries.INTERFACE_SUMS, since=since, until=until, most=most)
 

@@ -29,6 +29,7 @@ EXPORTER_SUMS = text(
 INTERFACE_SUMS = text(
     """
     SELECT host(exporter) AS exporter, target_id, interface, count(*) OVER () AS all_of_them,
+           max(interfaces ->> CAST(interface AS text)) AS told,
            sum(octets_scaled) FILTER (WHERE kind = 'ingress') AS in_octets,
            sum(packets_scaled) FILTER (WHERE kind = 'ingress') AS in_packets,
            sum(octets_scaled) FILTER (WHERE kind = 'egress') AS out_octets,

@@ -46,15 +46,22 @@ def of_exporters(client: FlowsClient) -> Iterator[Record]:
 
 
 def of_interfaces(client: FlowsClient) -> Iterator[Record]:
-    """What went through each interface in the last whole minute, by the names and speeds that SNMP tells."""
+    """What went through each interface in the last whole minute, by the names and speeds that SNMP tells.
+
+    Of a device that SNMP does not read, the names are those of its options records.
+    """
     until = _minute(datetime.now(UTC) - SETTLED)
     rows = client.interface_sums(until - MINUTE, until, client.target.max_interfaces)
     targets = sorted({row["target_id"] for row in rows} - {None})
     names = client.interface_names(targets) if targets else {}
     speeds = client.interface_speeds(targets) if targets else {}
     yield Sample("flows_interfaces_left_out", rows[0]["all_of_them"] - len(rows) if rows else 0)
+    seen: set[tuple[str, str]] = set()
     for row in rows:
-        called = names.get((row["target_id"], row["interface"]), f"ifIndex {row['interface']}")
+        called = names.get((row["target_id"], row["interface"])) or row["told"] or ""
+        if not called or (row["exporter"], called) in seen:  # two that are called the same are two nevertheless
+            called = f"ifIndex {row['interface']}"
+        seen.add((row["exporter"], called))
         labels = {"exporter": row["exporter"], "interface": called}
         speed = speeds.get((row["target_id"], called), 0.0)
         for way in ("in", "out"):

@@ -136,6 +136,41 @@ def test_interfaces_have_the_names_and_speeds_that_snmp_tells(
     assert undeclared(Flows, records) == []
 
 
+def test_interfaces_of_a_device_that_snmp_does_not_read_have_the_names_that_it_tells(told: Told, view: View) -> None:
+    through = HTTPS | {"octets": 60_000_000, "ingress_interface": 7, "egress_interface": 9}
+    told(whole_minute(), through, through | {"ingress_interface": 8}, interfaces={7: "eth0", 8: "eth0"})
+
+    records = list(Flows().interfaces(view()))
+
+    rates = {
+        one.labels["interface"]: one.value
+        for one in records
+        if isinstance(one, Sample) and one.metric == "flows_interface_in_bytes_per_second"
+    }
+    assert sorted(rates) in (["eth0", "ifIndex 7", "ifIndex 9"], ["eth0", "ifIndex 8", "ifIndex 9"]), "two are not one"
+    assert sum(rates.values()) == 2e6
+
+
+def test_the_largest_have_the_names_of_ports_and_interfaces(told: Told, view: View) -> None:
+    https = HTTPS | {"octets": 3000, "packets": 3, "ingress_interface": 7, "destination_port": 443, "protocol": 6}
+    told(
+        whole_minute(), https, https | {"octets": 1000, "destination_port": 53, "protocol": 17}, interfaces={7: "eth0"}
+    )
+    since = whole_minute() - timedelta(minutes=1)
+
+    ports = view().top(["port", "protocol"], since=since)
+    assert [(row["port"], row["service"], row["octets"]) for row in ports.rows] == [
+        (443, "https", 3000),
+        (53, "domain", 1000),
+    ]
+    (through,) = [row for row in view().top(["interface"], since=since).rows if row["interface"] == 7]
+    assert (through["name"], through["octets_scaled"]) == ("eth0", 4000)
+    (pair,) = view().matrix(since=since).rows
+    assert pair["octets"] == 4000
+    with pytest.raises(Refused, match="names none of them"):
+        view(exporters=["198.51.100.0/24"]).top(["port"], since=since)
+
+
 def test_interfaces_beyond_the_bound_are_counted(told: Told, view: View) -> None:
     told(whole_minute(), *({"ingress_interface": n, "egress_interface": n, "octets": n} for n in range(1, 6)))
 

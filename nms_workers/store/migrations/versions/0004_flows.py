@@ -104,6 +104,7 @@ def upgrade() -> None:
             flows bigint NOT NULL,
             lost bigint NOT NULL,
             templates integer NOT NULL,
+            interfaces jsonb DEFAULT '{}' NOT NULL,
             CONSTRAINT flow_exporters_pkey PRIMARY KEY (address),
             CONSTRAINT flow_exporters_target_id_fkey FOREIGN KEY (target_id) REFERENCES targets (id) ON DELETE SET NULL
         )
