@@ -225,21 +225,6 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_attributes(f"link {self.kind}", self.attributes)
 
 
-class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Packets of one conversation, as an exporter saw them. Addresses are text; `protocol` is the IANA number."""
-
-    start: datetime
-    end: datetime
-    src: str
-    dst: str
-    src_port: int
-    dst_port: int
-    protocol: int
-    octets: int
-    packets: int
-    attributes: Attributes = {}
-
-
 class Witnesses(msgspec.Struct, frozen=True):
     """The metrics of a service that tell what a counter of the same target means when it falls.
 
@@ -264,7 +249,7 @@ class Witnesses(msgspec.Struct, frozen=True):
         return next((bits for end, bits in self.sizes if metric.endswith(end)), 0.0)
 
 
-Record: TypeAlias = Sample | SampleBlock | Event | Entity | Link | Flow
+Record: TypeAlias = Sample | SampleBlock | Event | Entity | Link
 
 
 def _check_time(ts: datetime | None) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from nms_workers.errors import ParseError
-from nms_workers.records import Entity, Event, Flow, Labels, Layout, Link, Record, Sample, SampleBlock, Series
+from nms_workers.records import Entity, Event, Labels, Layout, Link, Record, Sample, SampleBlock, Series
 from nms_workers.store.slot import Block
 
 MAX_OF_EACH = 10_000  # events, entities and links that one run may bring
@@ -60,8 +60,6 @@ class Harvest:
                 self._add_to(self.entities, record, "entities")
             case Link():
                 self._add_to(self.links, record, "links")
-            case Flow():
-                raise ParseError("flows are stored by the flow collector, not by a poll")
             case _:
                 raise ParseError(f"the poll yielded a {type(record).__name__}, which is no record")
 

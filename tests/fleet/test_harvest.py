@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nms_workers.errors import ParseError
 from nms_workers.fleet import harvest
 from nms_workers.fleet.harvest import Harvest
-from nms_workers.records import Entity, Event, Flow, Layout, Link, Record, Sample, SampleBlock, series
+from nms_workers.records import Entity, Event, Layout, Link, Record, Sample, SampleBlock, series
 from nms_workers.store.slot import NETWORK_FLOAT
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -126,8 +126,3 @@ def test_it_knows_whether_it_holds_anything(record: Record) -> None:
 def test_what_is_no_record_is_refused(junk: object) -> None:
     with pytest.raises(ParseError, match="which is no record"):
         bring(junk)  # type: ignore[arg-type]
-
-
-def test_a_flow_has_a_way_of_its_own() -> None:
-    with pytest.raises(ParseError, match="flow collector"):
-        bring(Flow(NOW, NOW, "a", "b", 1, 2, 6, 1, 1))
