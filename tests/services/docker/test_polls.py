@@ -67,7 +67,7 @@ def test_the_engine(client: DockerClient, plain: docker.APIClient) -> None:
 def test_state_and_limits(client: DockerClient, plain: docker.APIClient) -> None:
     limits = {"mem_limit": "64m", "cpu_quota": 50_000, "pids_limit": 20, "restart_policy": {"Name": "no"}}
     key = make(plain, "web", host=limits)
-    plain.wait(make(plain, "failed", command=["sh", "-c", "exit 3"]))
+    plain.wait(make(plain, "failed", command=["sh", "-c", "sleep 1; exit 3"]))
     records = read(client, "containers")
     of = {"container": "web"}
     assert value(records, "docker_container_running", **of) == 1
