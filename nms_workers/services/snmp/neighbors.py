@@ -94,19 +94,30 @@ def is_address(text: str) -> bool:
 
 def _by_lldp(tables: Tables) -> Iterator[Neighbor]:
     addresses = _addresses(tables)
+    for index, row in _remote(tables).items():
+        yield Neighbor(
+            protocol="lldp",
+            interface=_lldp_port(tables, index.partition(".")[0]),
+            chassis=chassis(row.get("lldpRemChassisIdSubtype"), row.get("lldpRemChassisId")),
+            port=_port(row.get("lldpRemPortIdSubtype"), row.get("lldpRemPortId")),
+            name=_text(row, "lldpRemSysName"),
+            description=_text(row, "lldpRemSysDesc"),
+            port_description=_text(row, "lldpRemPortDesc"),
+            addresses=tuple(addresses.get(index, ())),
+        )
+
+
+def _remote(tables: Tables) -> Mapping[str, Cells]:
+    """Our port and a number to what a neighbour says.
+
+    Before these two the index has a time mark (lldpRemTimeMark), which is another one after each change: a neighbour
+    that changes while its columns are read comes in two rows.
+    """
+    found: dict[str, dict[str, Value]] = {}
     for index, row in tables.rows("LLDP-MIB::lldpRemEntry").items():
-        arcs = index.split(".")  # a time mark, our port, a number
-        if len(arcs) == 3:
-            yield Neighbor(
-                protocol="lldp",
-                interface=_lldp_port(tables, arcs[1]),
-                chassis=chassis(row.get("lldpRemChassisIdSubtype"), row.get("lldpRemChassisId")),
-                port=_port(row.get("lldpRemPortIdSubtype"), row.get("lldpRemPortId")),
-                name=_text(row, "lldpRemSysName"),
-                description=_text(row, "lldpRemSysDesc"),
-                port_description=_text(row, "lldpRemPortDesc"),
-                addresses=tuple(addresses.get(index, ())),
-            )
+        if index.count(".") == 2:
+            found.setdefault(index.partition(".")[2], {}).update(row)
+    return found
 
 
 def _by_cdp(tables: Tables) -> Iterator[Neighbor]:
@@ -136,12 +147,12 @@ def _lldp_port(tables: Tables, number: str) -> str:
 
 
 def _addresses(tables: Tables) -> Mapping[str, list[str]]:
-    """Index of a neighbour to its addresses, each once."""
+    """Our port and the number of a neighbour to its addresses, each once."""
     found: dict[str, list[str]] = {}
     for index in tables.rows("LLDP-MIB::lldpRemManAddrEntry"):
         arcs = index.split(".")  # the neighbour's, then the kind of the address, its length and its octets
         address = inet(arcs[3:]) if arcs[3:4] and arcs[3] in _IP else ""
-        known = found.setdefault(".".join(arcs[:3]), [])
+        known = found.setdefault(".".join(arcs[1:3]), [])
         if address and address not in known and len(known) < _MAX_ADDRESSES:
             known.append(address)
     return found

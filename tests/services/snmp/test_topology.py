@@ -94,7 +94,7 @@ def test_a_neighbour_by_lldp(wired: Server, connect: Connect) -> None:
     found: list[Neighbor] = []
     while not found and time.monotonic() < end:
         one = connect(port=wired.port)
-        found = [told for told in one.discover_neighbors() if told.name == "far-switch"]
+        found = [told for told in one.discover_neighbors() if told.name == "far-switch" and told.chassis]
     (neighbour,) = found
     assert neighbour.protocol == "lldp"
     assert neighbour.port_description == "far0"
@@ -167,6 +167,16 @@ def test_both_ends_are_matched_to_targets() -> None:
     own = {name: {one.key for one in records if isinstance(one, Entity)} for name, records in told.items()}
     assert ends["one"][1][1] in own["two"], "the far end is the other's own entity: it is found by key in any order"
     assert "name sw2" in own["two"]
+
+
+def test_a_neighbour_that_changes_while_it_is_read_is_one() -> None:
+    """Its time mark, the first part of the index, is another one in the columns that are read later."""
+    told = switch(1, 2)
+    name = next(arcs for arcs, value in told.items() if value == b"sw2")
+    told[*name[:-3], 7, *name[-2:]] = told.pop(name)
+    with Agent(told) as agent:
+        (neighbour,) = client(agent).discover_neighbors()
+    assert (neighbour.chassis, neighbour.name) == ("02:00:00:00:00:02", "sw2")
 
 
 def test_over_the_bound_is_counted() -> None:
