@@ -24,7 +24,7 @@ _FIELDS = 500  # of one stream; documents have some 30
 _TEXT = {"type": "match_only_text"}
 _WORD = {"type": "keyword", "ignore_above": 1024}
 _MAPPINGS: Document = {
-    "dynamic": False,  # what a newer version of ours adds is kept, and not searched, until the template has it
+    "dynamic": "false",  # what a newer version of ours adds is kept, and not searched, until the template has it
     "properties": {
         "@timestamp": {"type": "date_nanos"},
         "message": _TEXT,

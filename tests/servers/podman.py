@@ -1,6 +1,8 @@
 """Podman, which answers in Docker's API, with namespaces of its own: nothing of it is left when it ends."""
 
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import docker
 
@@ -14,6 +16,7 @@ class PodmanServer(Server):
     def __init__(self, name: str, folder: Path, program: Path, conf: Conf) -> None:
         self.user = self.password = self.dbname = ""
         self.socket = folder / "podman.sock"
+        self._run_root = Path(mkdtemp(prefix="podman-"))  # of 50 characters at most, which `folder` is not everywhere
         super().__init__(name, folder, program, conf)
         self.url = f"unix://{self.socket}"
 
@@ -22,7 +25,7 @@ class PodmanServer(Server):
 
     def argv(self) -> list[str]:
         unshare = [which("unshare", self.name), "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        storage = ["--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run", "--storage-driver=overlay"]
+        storage = ["--root", f"{self.folder}/root", "--runroot", str(self._run_root), "--storage-driver=overlay"]
         runtime = f"--runtime={which('runc', self.name)}"  # takes control groups of version 1 and 2 side by side
         options = [runtime, "--cgroup-manager=cgroupfs", "--events-backend=file", f"--tmpdir={self.folder}/tmp"]
         return [*unshare, str(self.program), *storage, *options, "system", "service", "--time=0", self.url]
@@ -44,6 +47,7 @@ class PodmanServer(Server):
                 for one in api.containers(all=True):
                     api.remove_container(one["Id"], force=True)
         self.kill()  # unshare itself hears no SIGTERM
+        rmtree(self._run_root, ignore_errors=True)  # what was mounted there was so in its own namespace
 
     def plain(self) -> docker.APIClient:
         """The vendor's client, without ours."""

@@ -505,8 +505,9 @@ class ElasticsearchStub(Stub):
 
     def documents(self, stream: str) -> list[tuple[str, Json]]:
         """Id and document of all that a data stream holds, in the order in which it came."""
-        behind = [one["index_name"] for one in self.streams.get(stream, {}).get("indices", ())]
-        return [each for name in behind for each in list(self._docs(name).items())]
+        with self._lock:
+            behind = [one["index_name"] for one in self.streams.get(stream, {}).get("indices", ())]
+            return [each for name in behind for each in self._docs(name).items()]
 
     # ------------------------------------------------------------------ lifecycles, snapshots, shards
 
