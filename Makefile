@@ -7,6 +7,8 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
     then echo $$python; break; fi; done)
 
 BIN := .venv/bin
+# much of a test is waiting: a process more than there are cores
+TEST_PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock"
@@ -28,7 +30,7 @@ up: .venv/installed ## install and run everything; Ctrl-C stops it
 
 test: .venv/installed-dev ## install what the tests need and run them all
 	@tests/debian-packages.sh
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(ARGS)
 
 lint: .venv/installed-dev ## style and types
 	@$(BIN)/ruff check

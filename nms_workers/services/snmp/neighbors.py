@@ -117,7 +117,7 @@ def _remote(tables: Tables) -> Mapping[str, Cells]:
     for index, row in tables.rows("LLDP-MIB::lldpRemEntry").items():
         if index.count(".") == 2:
             found.setdefault(index.partition(".")[2], {}).update(row)
-    return found
+    return {index: row for index, row in found.items() if "lldpRemChassisIdSubtype" in row}  # else it has just come
 
 
 def _by_cdp(tables: Tables) -> Iterator[Neighbor]:

@@ -26,7 +26,7 @@ from tests.services.snmp.vendors import rows
 
 PROCURVE = "network/switch/hpe-procurve-516733-b21"
 FDB = "1.3.6.1.2.1.17.7.1.2.2.1"
-_LLDPD, _WAIT = Path("/usr/sbin/lldpd"), 30.0
+_LLDPD, _WAIT = Path("/usr/sbin/lldpd"), 60.0
 
 
 def links(records: list[Record], kind: str) -> list[Link]:
@@ -73,6 +73,7 @@ def wired(start_server: StartServer) -> Iterator[Server]:
             undo.callback(_end, daemon)
             for words in (("system", "hostname", name), ("lldp", "tx-interval", "1")):
                 _retried("lldpcli", "-u", str(socket), "configure", *words)
+            _retried("lldpcli", "-u", str(socket), "update")  # send now, not when the first interval of 30 s is over
         yield agent
 
 
