@@ -20,7 +20,7 @@ from tests.conftest import StartServer
 from tests.servers import DockerServer
 from tests.services.docker.conftest import Connect
 from tests.services.docker.support import make, read
-from tests.services.records import value
+from tests.services.records import await_true, value
 from tests.services.test_http_faults import FAULTS, Fault
 from tests.transport.sites import Call, Site
 
@@ -77,6 +77,7 @@ def stalled(server: DockerServer) -> Iterator[None]:
     processes = psutil.Process(server.pid).children()
     for one in processes:
         one.send_signal(signal.SIGSTOP)
+    await_true(lambda: all(one.status() == psutil.STATUS_STOPPED for one in processes))
     try:
         yield
     finally:
