@@ -15,7 +15,7 @@ from nms_workers.masking import MASK
 from tests.fleet.stores import wait_until
 from tests.logs.conftest import HOST, Ship, append, elastic, logs, messages, numbered, wait_for
 from tests.services.elasticsearch.conftest import VERSIONS, StartStub
-from tests.stubs.elasticsearch import ElasticsearchStub
+from tests.stubs.elasticsearch import ElasticsearchStub, lifecycle_policy
 
 
 def count(name: str, **labels: str) -> float:
@@ -78,7 +78,7 @@ def test_what_somebody_else_made_is_left_alone(
     ship: Ship, stub: ElasticsearchStub, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     phases = {"hot": {"min_age": "0ms", "actions": {}}}
-    stub.policies["nms-monitoring-logs"] = {"version": 1, "in_use_by": {}, "policy": {"phases": phases}}
+    stub.policies["nms-monitoring-logs"] = lifecycle_policy({"phases": phases})
     append(path, "one")
     ship(logs(path))
     wait_for(stub, ["one"])

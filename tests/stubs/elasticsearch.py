@@ -573,7 +573,7 @@ class ElasticsearchStub(Stub):
 
     @route("/_ilm/policy/<name>", "PUT")
     def put_policy(self, request: Request, name: str) -> Any:
-        old = self.policies.get(name, {"version": 0, "in_use_by": {}})
+        old = self.policies.get(name) or lifecycle_policy({}, 0)
         self.policies[name] = old | {"version": old["version"] + 1, "policy": request.get_json()["policy"]}
         return {"acknowledged": True}
 
@@ -629,6 +629,16 @@ class ElasticsearchStub(Stub):
             "can_allocate": "no",
             "allocate_explanation": "Elasticsearch isn't allowed to allocate this shard to any of the nodes.",
         }
+
+
+def lifecycle_policy(policy: Json, version: int = 1, **in_use_by: list[str]) -> Json:
+    """A policy as `/_ilm/policy/<name>` answers it."""
+    return {
+        "version": version,
+        "modified_date": "2026-01-01T00:00:00.000Z",
+        "policy": policy,
+        "in_use_by": {"indices": [], "data_streams": [], "composable_templates": []} | in_use_by,
+    }
 
 
 def task_info(node: str, number: int, action: str, seconds: float, what: str, **more: Any) -> Json:

@@ -11,7 +11,7 @@ from nms_workers.services.elasticsearch.service import Elasticsearch
 from nms_workers.transport.deadline import deadline
 from tests.services.elasticsearch.conftest import Connect
 from tests.services.elasticsearch.support import act
-from tests.stubs.elasticsearch import NODES, ElasticsearchStub, task_info
+from tests.stubs.elasticsearch import NODES, ElasticsearchStub, lifecycle_policy, task_info
 
 MAPPINGS = {"properties": {"@timestamp": {"type": "date"}, "n": {"type": "long"}}, "dynamic": "false"}
 SETTINGS = {"number_of_shards": 2, "index.codec": "best_compression"}
@@ -325,15 +325,8 @@ def test_changes_of_one_index_wait_for_each_other_alone() -> None:
 
 
 def _policy(stub: ElasticsearchStub, name: str, **in_use_by: list[str]) -> None:
-    stub.policies[name] = {
-        "version": 1,
-        "modified_date": "2026-01-01T00:00:00.000Z",
-        "policy": {
-            "phases": {
-                "hot": {"min_age": "0ms", "actions": {"rollover": {"max_age": "1d"}}},
-                "delete": {"min_age": "7d", "actions": {"delete": {}}},
-            },
-            "_meta": {"by": "us"},
-        },
-        "in_use_by": {"indices": [], "data_streams": [], "composable_templates": []} | in_use_by,
+    phases = {
+        "hot": {"min_age": "0ms", "actions": {"rollover": {"max_age": "1d"}}},
+        "delete": {"min_age": "7d", "actions": {"delete": {}}},
     }
+    stub.policies[name] = lifecycle_policy({"phases": phases, "_meta": {"by": "us"}}, **in_use_by)
