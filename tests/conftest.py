@@ -13,6 +13,21 @@ from tests.servers import SERVERS, Conf, Server, ServerMissing, create, program
 StartServer = Callable[..., Server]
 
 _MISSING = "server that could not be had"
+_FLEETS = ("stack", "real", "bench")  # folders of tests that keep every core busy by themselves, the longest first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start whole fleets lie evenly between the others: side by side, fleets would be late by each other.
+
+    Files of one folder still follow each other in their order.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    fleets = sorted(
+        (path for path in files if path.parent.name in _FLEETS), key=lambda path: _FLEETS.index(path.parent.name)
+    )
+    others = [path for path in files if path not in fleets]
+    place = {path: (at + 0.5) / len(group) for group in (fleets, others) for at, path in enumerate(group)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)
