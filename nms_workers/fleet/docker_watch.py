@@ -102,7 +102,8 @@ class Discovery:
             sqlalchemy.exc.SQLAlchemyError, redis.RedisError: a store is away; it is all done at the next look.
         """
         rules = self.rules()
-        wanted, faults = described(listed, rules, host_of(target))
+        own = {(one.service, one.name) for one in self.settings().targets}
+        wanted, faults = described(listed, rules, host_of(target), own)
         with self._lock:
             with self._database.begin() as connection:
                 result = reconcile(connection, name, wanted, rules, datetime.now(UTC))

@@ -89,6 +89,12 @@ class Found:
         return f"{self.kind}/{self.name}"
 
 
+def claimed(container: Container) -> tuple[str, str]:
+    """The kind and the name that a container's labels claim, whether or not they are good."""
+    labels = container.labels or {}
+    return labels.get("nms.service.type", "").strip(), labels.get("nms.service.name", container.name).strip()
+
+
 def found(container: Container, rules: DockerDiscovery, engine_host: str) -> Found:
     """The target that a container's labels describe.
 
@@ -114,7 +120,10 @@ def found(container: Container, rules: DockerDiscovery, engine_host: str) -> Fou
     elif {"host", "port"} <= of.Target.model_fields.keys():
         settings |= {"host": host, "port": port}
     else:
-        raise ConfigError(f"{kind} is not spoken to at a port, so no container can be a target of it")
+        raise ConfigError(
+            f"{kind} is not spoken to at a port, so a label alone makes no target of it",
+            hint=f"add it to the settings as a target of {kind} that is called {name}",
+        )
     return Found(
         kind=kind,
         name=name,

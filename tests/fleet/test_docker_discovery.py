@@ -107,7 +107,7 @@ def test_what_is_not_said_is_the_usual() -> None:
         ({"kind": ""}, "the label nms.service.type is missing"),
         ({"kind": "mysql"}, "there is no service 'mysql'"),
         ({"kind": "fail2ban"}, "nms.service.port is missing"),
-        ({"kind": "fail2ban", "service__port": "1"}, "no container can be a target of it"),
+        ({"kind": "fail2ban", "service__port": "1"}, "a label alone makes no target of it"),
         ({"service__name": "../etc"}, "the label nms.service.name"),
         ({"service__port": "0"}, "nms.service.port is not a port"),
         ({"service__port": "٣"}, "nms.service.port is not a port"),
