@@ -18,8 +18,12 @@ from nms_workers import __version__
 from tests.real.fleet import until
 from tests.stack.conftest import PLANTED
 from tests.stack.stack import Stack
+from tests.stack.vendors import REAL
 
-pytestmark = [pytest.mark.real("docker", "docker-compose", "postgresql-15", "redis-7.0"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.real("docker", "docker-compose", "postgresql-15", "redis-7.0", *(one.needs for one in REAL.values())),
+    pytest.mark.timeout(900),
+]
 
 DESIGN = {
     *("postgresql", "redis", "docker", "prometheus", "grafana", "elasticsearch", "kibana", "netdata", "ntopng"),
