@@ -27,7 +27,7 @@ _PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _USR = [Path("/usr", name) for name in ("bin", "lib", "lib64", "libexec", "sbin", "share")]
 _PACKAGES, _TESTS = "/opt/packages", "/opt/code/tests"
 _PYTHON = f"ENV PYTHONPATH=/opt/code:{_PACKAGES} LD_LIBRARY_PATH=/usr/local/lib PYTHONDONTWRITEBYTECODE=1"
-_ULIMITS = {"nofile": RLIMIT_NOFILE, "memlock": RLIMIT_MEMLOCK}
+_ULIMITS = {"nofile": (RLIMIT_NOFILE, 65_535), "memlock": (RLIMIT_MEMLOCK, RLIM_INFINITY)}  # wanted of Elasticsearch
 _STAND_IN_IMAGE = "nms-test/stand-in:1"
 _STAND_IN = '#!/bin/sh\nset -eu\n{before}exec python3 -m tests.stack.stand_in {name} "$@"\n'
 
@@ -153,8 +153,11 @@ def override() -> dict[str, Any]:
         }
         for service, of in mounts.items()
     }
-    own = {name: getrlimit(kind)[1] for name, kind in _ULIMITS.items()}
-    services["elasticsearch"]["ulimits"] = {name: limit for name, limit in own.items() if limit != RLIM_INFINITY}
+    services["elasticsearch"]["ulimits"] = {
+        name: own
+        for name, (kind, wanted) in _ULIMITS.items()
+        if (own := getrlimit(kind)[1]) != RLIM_INFINITY and (wanted == RLIM_INFINITY or own < wanted)
+    }
     return {"services": services}
 
 
