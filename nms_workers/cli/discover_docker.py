@@ -70,10 +70,11 @@ def _show(settings: Settings, name: str) -> dict[str, Any]:
     from nms_workers.settings import picks
 
     rules = settings.discovery.docker or DockerDiscovery()
+    own = {(one.service, one.name) for one in settings.targets}
     target = DockerTarget.model_validate(engines(settings)[name].settings)
     client = DockerClient(target)
     try:
-        wanted, faults = described(containers(client), rules, host_of(target))
+        wanted, faults = described(containers(client), rules, host_of(target), own)
     finally:
         client.close()
     found = [

@@ -7,7 +7,7 @@ A target that went is in the state `gone` and keeps its history; when its contai
 Who approved of a container approved of its settings: when they are others, save where it is, it waits again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from nms_workers.errors import ConfigError
-from nms_workers.fleet.labels import Container, Found, found
+from nms_workers.fleet.labels import Container, Found, claimed, found
 from nms_workers.settings import DockerDiscovery, picks
 from nms_workers.store.schema import targets
 
@@ -48,15 +48,24 @@ class Reconciled:
 
 
 def described(
-    containers: Sequence[Container], rules: DockerDiscovery, engine_host: str
+    containers: Sequence[Container],
+    rules: DockerDiscovery,
+    engine_host: str,
+    own: Collection[tuple[str, str]] = (),
 ) -> tuple[list[Found], dict[str, str]]:
     """The targets that these containers are; and of those that are none, by name, why.
 
     Two that claim one name: the older container, which comes last in the engine's list, has it.
+
+    Args:
+        own: kind and name of the targets of the settings. A container that claims one is that target already, and
+            the settings say how it is spoken to.
     """
     kept: dict[tuple[str, str], Found] = {}
     faults: dict[str, str] = {}
     for container in reversed(containers):
+        if claimed(container) in own:
+            continue
         try:
             one = found(container, rules, engine_host)
         except ConfigError as exc:

@@ -37,6 +37,7 @@ _EVENTS = frozenset(
 _LOOK_SECONDS = 20.0  # one look
 _GAP_SECONDS = 0.2  # between two looks: a stack that comes up sends hundreds of events
 _AGAIN_SECONDS = 1.0  # after something failed
+_SETTLED_SECONDS = 1.0  # without an event, then once more: an engine tells of an end before its list knows of it
 _SLACK_NS = 5_000_000_000  # by which the engine's clock may differ: events of this time are heard twice
 
 
@@ -102,7 +103,8 @@ class Discovery:
             sqlalchemy.exc.SQLAlchemyError, redis.RedisError: a store is away; it is all done at the next look.
         """
         rules = self.rules()
-        wanted, faults = described(listed, rules, host_of(target))
+        own = {(one.service, one.name) for one in self.settings().targets}
+        wanted, faults = described(listed, rules, host_of(target), own)
         with self._lock:
             with self._database.begin() as connection:
                 result = reconcile(connection, name, wanted, rules, datetime.now(UTC))
@@ -218,8 +220,9 @@ class Watch:
             self._stop.wait(_AGAIN_SECONDS)
 
     def _look(self) -> None:
+        woken = False
         while not self._stop.is_set():
-            self._wake.wait(self._discovery.rules().resync)
+            woken = self._wake.wait(_SETTLED_SECONDS if woken else self._discovery.rules().resync)
             self._wake.clear()
             if self._stop.is_set():
                 return

@@ -89,6 +89,12 @@ class Found:
         return f"{self.kind}/{self.name}"
 
 
+def claimed(container: Container) -> tuple[str, str]:
+    """The kind and the name that a container's labels claim, whether or not they are good."""
+    labels = container.labels or {}
+    return labels.get("nms.service.type", "").strip(), labels.get("nms.service.name", container.name).strip()
+
+
 def found(container: Container, rules: DockerDiscovery, engine_host: str) -> Found:
     """The target that a container's labels describe.
 
@@ -105,16 +111,17 @@ def found(container: Container, rules: DockerDiscovery, engine_host: str) -> Fou
         raise ConfigError("the label nms.service.type is missing", hint="it names the kind of service: redis, grafana")
     of = service(kind)
     name = _fits(Name, labels.get("nms.service.name", container.name), "nms.service.name")
+    over_http = issubclass(of.Target, HttpSettings)
+    if not over_http and not {"host", "port"} <= of.Target.model_fields.keys():
+        raise ConfigError(
+            f"{kind} is not spoken to at a port, so a label alone makes no target of it",
+            hint=f"add it to the settings as a target of {kind} that is called {name}",
+        )
     host, port = _place(container, rules, engine_host, _port(labels, of.port))
     settings = _settings(labels)
     if taken := sorted(_ADDRESS & settings.keys()):
         raise ConfigError(f"the label nms.target.{taken[0]} is not taken: where it is follows from the container")
-    if issubclass(of.Target, HttpSettings):
-        settings["url"] = _url(labels, host, port)
-    elif {"host", "port"} <= of.Target.model_fields.keys():
-        settings |= {"host": host, "port": port}
-    else:
-        raise ConfigError(f"{kind} is not spoken to at a port, so no container can be a target of it")
+    settings |= {"url": _url(labels, host, port)} if over_http else {"host": host, "port": port}
     return Found(
         kind=kind,
         name=name,

@@ -106,8 +106,8 @@ def test_what_is_not_said_is_the_usual() -> None:
     [
         ({"kind": ""}, "the label nms.service.type is missing"),
         ({"kind": "mysql"}, "there is no service 'mysql'"),
-        ({"kind": "fail2ban"}, "nms.service.port is missing"),
-        ({"kind": "fail2ban", "service__port": "1"}, "no container can be a target of it"),
+        ({"kind": "fail2ban"}, "fail2ban is not spoken to at a port"),
+        ({"kind": "fail2ban", "service__port": "1"}, "a label alone makes no target of it"),
         ({"service__name": "../etc"}, "the label nms.service.name"),
         ({"service__port": "0"}, "nms.service.port is not a port"),
         ({"service__port": "٣"}, "nms.service.port is not a port"),
@@ -265,6 +265,16 @@ def test_targets_of_other_sources_are_left_alone(engine: Engine, red: "redis.Red
     assert result.faults == {"cache": "redis/cache is a target already, which came from: file"}
     assert look().gone == ["redis/second"]
     assert rows(engine, "SELECT settings->>'host' FROM targets WHERE name = 'cache'") == [("192.0.2.1",)]
+
+
+def test_a_container_that_the_settings_name_is_theirs() -> None:
+    """With a port or without; another name, or another kind, is a target or a fault of its own."""
+    listed = [container("cache"), container("web"), container("jail", "fail2ban"), container("jail2", "fail2ban")]
+    own = {("redis", "cache"), ("fail2ban", "jail"), ("grafana", "web")}
+    kept, faults = described(listed, DockerDiscovery(), ENGINE_HOST, own)
+    assert [str(one) for one in kept] == ["redis/web"]
+    assert list(faults) == ["jail2"]
+    assert "add it to the settings as a target of fail2ban that is called jail2" in faults["jail2"]
 
 
 def test_one_that_was_found_by_its_label_is_not_proposed_again(engine: Engine, look: Look) -> None:

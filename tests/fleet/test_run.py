@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -453,6 +454,29 @@ def test_a_round_runs_every_poll_of_every_target_once(fleet: Fleet) -> None:
     assert len(ran) == 6
     assert all(one.milliseconds > 0 for one in ran)
     assert rows(fleet.engine, "SELECT bool_and(manual), count(DISTINCT due) FROM poll_runs") == [(True, 1)]
+
+
+def test_what_the_schedule_was_just_doing_is_asked_again_in_a_round(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is free; what never is stays skipped."""
+    monkeypatch.setattr("nms_workers.fleet.round._BUSY_SECONDS", 0.0)
+    fleet.put("a", {"sample": ["shelf_items", 1]})
+    (target,) = fleet.targets
+    asked: list[str] = []
+
+    def send(shards: Iterator[Shard]) -> None:
+        for shard in shards:
+            asked.append(shard.poll)
+            taken = shard.poll == "rack" or (shard.poll == "items" and asked.count("items") == 1)
+            with ExitStack() as held:
+                if taken:
+                    held.enter_context(Flights(fleet.red, "host:9").flight(target.id, shard.poll, DUE, 30.0))
+                fleet.runner.run("shelf", shard.poll, shard.slots, manual=True)
+
+    ran = {one.poll: one.outcome for one in run_round(fleet.engine, fleet.inventory, send)}
+    assert ran == {"items": Outcome.OK, "loose": Outcome.OK, "rack": Outcome.SKIPPED}
+    assert {poll: asked.count(poll) for poll in ran} == {"items": 2, "loose": 1, "rack": 4}
 
 
 def test_what_nobody_runs_in_a_round_is_expired(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

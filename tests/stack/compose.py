@@ -22,11 +22,18 @@ class Compose:
         secrets: the folder that `deploy/secrets.sh` made.
         settings: of `.env.example`, beside the folder of the secrets.
         engine: the URL of an engine; none: only `config`.
+        override: a file that goes on top of the project's, where the engine runs images of this machine.
     """
 
     def __init__(
-        self, folder: Path, secrets: Path, settings: Mapping[str, str] | None = None, engine: str = "unix:///none"
+        self,
+        folder: Path,
+        secrets: Path,
+        settings: Mapping[str, str] | None = None,
+        engine: str = "unix:///none",
+        override: Path | None = None,
     ) -> None:
+        self._override = [] if override is None else [override]
         self._program = program("docker-compose")
         self.env = {
             "PATH": os.environ["PATH"],
@@ -43,7 +50,7 @@ class Compose:
         Raises:
             AssertionError: it failed.
         """
-        named = [part for file in files for part in ("--file", str(ROOT / file))]
+        named = [part for file in (*files, *self._override) for part in ("--file", str(ROOT / file))]
         done = subprocess.run(
             [self._program, *named, "--ansi=never", *arguments],
             cwd=ROOT,

@@ -58,10 +58,10 @@ class Image:
         self._made = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._made, mode="w")  # noqa: SIM115 - closed in `imported`
         self._there: set[str] = set()
+        for path, (mode, owner) in (folders or {}).items():  # the first of a name counts
+            self.folder(path, mode, owner)
         for path, mode in _FOLDERS.items():
             self.folder(path, mode, 0)
-        for path, (mode, owner) in (folders or {}).items():
-            self.folder(path, mode, owner)
         everyone = {"root": 0, **users}
         self.text("etc/passwd", "".join(f"{name}:x:{n}:{n}::/tmp:/bin/sh\n" for name, n in everyone.items()))
         self.text("etc/group", "".join(f"{name}:x:{n}:\n" for name, n in everyone.items()))
@@ -136,6 +136,12 @@ class Image:
 def python(api: docker.APIClient, name: str) -> None:
     """An image with the interpreter that runs these tests, venv and pip: what the Dockerfile calls BASE_IMAGE."""
     image = Image({})
+    add_python(image)
+    image.imported(api, name, "ENV PATH=/usr/local/bin:/bin LD_LIBRARY_PATH=/usr/local/lib")
+
+
+def add_python(image: Image) -> None:
+    """The interpreter that runs these tests, venv and pip."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     interpreter = Path(sys.executable).resolve()
     image.program(interpreter, f"usr/local/bin/{version}")
@@ -148,7 +154,6 @@ def python(api: docker.APIClient, name: str) -> None:
     with zipfile.ZipFile(pip()) as wheel:
         for one in wheel.namelist():
             image.content(f"usr/local/lib/{version}/site-packages/{one}", wheel.read(one))
-    image.imported(api, name, "ENV PATH=/usr/local/bin:/bin LD_LIBRARY_PATH=/usr/local/lib")
 
 
 def postgres(api: docker.APIClient, name: str, program: Path) -> None:

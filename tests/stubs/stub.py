@@ -35,12 +35,13 @@ def route(path: str, *methods: str) -> Callable[[F], F]:
 
 
 class Stub:
-    """Listens on 127.0.0.1 as long as it is open. Thread-safe: one request at a time.
+    """Listens at `listens_at` as long as it is open; port 0: at a free one. Thread-safe: one request at a time.
 
     Args:
         contract: the vendor's description; None: nothing is checked.
     """
 
+    listens_at: ClassVar[tuple[str, int]] = ("127.0.0.1", 0)
     unchecked: ClassVar[Mapping[str, str]] = {}  # path prefix to why the description cannot check it
 
     def __init__(self, contract: Contract | None = None) -> None:
@@ -51,7 +52,7 @@ class Stub:
         named = ((name, getattr(type(self), name)) for name in dir(type(self)))
         marked = [(name, *one) for name, method in named for one in getattr(method, "__routes__", ())]
         self._rules = Map([Rule(path, endpoint=name, methods=methods) for name, path, methods in marked])
-        self._listen(0)
+        self._listen(self.listens_at[1])
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -84,7 +85,7 @@ class Stub:
         return [one.full_path.rstrip("?") for one in self.seen if method in ("", one.method)]
 
     def _listen(self, port: int) -> None:
-        self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=_Silent)
+        self._server = make_server(self.listens_at[0], port, self._answer, threaded=True, request_handler=_Silent)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
