@@ -30,7 +30,7 @@ up: .venv/installed ## install and run everything; Ctrl-C stops it
 
 test: .venv/installed-dev ## install what the tests need and run them all
 	@tests/debian-packages.sh
-	@$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-dev ## style and types
 	@$(BIN)/ruff check

@@ -10,22 +10,19 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import ValidationError as PydanticError
 
+from nms_workers.change import Change
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.records import Attributes, Witnesses
+from nms_workers.records import Witnesses
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -95,7 +92,7 @@ class Action:
     previews: bool  # whether the method takes `dry_run`
     summary: str
     arguments: type[BaseModel]
-    run: Callable[..., "Change"]
+    run: Callable[..., Change]
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, Any]:
         """The arguments as typed values.
@@ -109,152 +106,6 @@ class Action:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False))
             raise Refused(f"{self.name} cannot take these arguments: {faults}") from None
         return {name: getattr(model, name) for name in type(model).model_fields}
-
-
-@dataclass(frozen=True)
-class CutsOff:
-    """Marks an argument of an action: it cuts off the addresses that the argument names. Guards look at these."""
-
-
-def _network(value: object) -> object:
-    """One form for each set of addresses, so that nothing passes a guard in disguise."""
-    if not isinstance(value, str | IPv4Network | IPv6Network):
-        raise ValueError("an address or network is written as text")  # noqa: TRY004 - pydantic's way
-    try:
-        found = ip_network(value)
-    except ValueError:
-        raise ValueError("not an address or network, or its host bits are set (10.0.0.0/8, not 10.1.2.3/8)") from None
-    if isinstance(found, IPv6Network) and found.network_address.scope_id:
-        raise ValueError("an address of one interface (fe80::1%eth0) is another text for the address without it")
-    if isinstance(found, IPv6Network) and found.prefixlen >= 96 and (mapped := found.network_address.ipv4_mapped):
-        return IPv4Network((mapped, found.prefixlen - 96))
-    return found
-
-
-Address = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-"""An address or a network that an action only names; in the one form of `AddressToCutOff`."""
-
-AddressToCutOff = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), CutsOff()]
-"""An address or a network that an action bans, blocks or drops; an IPv4-mapped IPv6 one is read as IPv4."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Marks an argument of an action: it changes what the interface of this name sends or receives. Guards look at it.
-
-    The interface is one of the host that the action runs on, in the network namespace that the target's setting
-    `netns` names, if it has one.
-    """
-
-
-InterfaceToChange = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}$"), Changes()]
-"""A network interface that an action shapes, limits or clears, as Linux allows its name; in ASCII, never an option."""
-
-
-class FollowUp(msgspec.Struct, frozen=True):
-    """A job that an action asks for when it is done: how one service makes another act without knowing it.
-
-    Args:
-        service, action, target: what is to be done, and where.
-        arguments: of that action, as JSON.
-        evidence: why, as JSON; kept in the audit of the new job.
-    """
-
-    service: str
-    action: str
-    target: str
-    arguments: Attributes
-    evidence: Attributes = {}
-
-
-class Proposal(msgspec.Struct, frozen=True):
-    """A target that an action found. It waits for a person, unless it is approved by a rule.
-
-    Args:
-        name: what it would be called.
-        settings: of its service, as JSON; secrets as references.
-        addresses: all that it was found at.
-        identity: names the device wherever it is found; empty: nothing does.
-        approved: it needs no person.
-        about: what was found out, as JSON.
-    """
-
-    name: str
-    settings: Attributes
-    addresses: tuple[str, ...] = ()
-    identity: str = ""
-    approved: bool = False
-    about: Attributes = {}
-
-
-PROPOSED = "proposed_targets"
-"""The key of `Change.after` with proposals of the action's own service, as JSON; they are entered as the job ends."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """What an action did.
-
-    Args:
-        changed: False when the target already was as wanted.
-        message: one line for people.
-        before, after: the state the action looked at, as JSON.
-        follow_ups: jobs that are submitted in the transaction in which this one ends well.
-        undo_after: seconds after which the fleet takes it back; None: not of itself.
-    """
-
-    changed: bool
-    message: str
-    before: Attributes = {}
-    after: Attributes = {}
-    follow_ups: tuple[FollowUp, ...] = ()
-    undo_after: float | None = None
-
-
-_keep: ContextVar[Callable[[Attributes], None] | None] = ContextVar("keep", default=None)
-_asked: ContextVar[set[str] | None] = ContextVar("asked", default=None)
-
-
-def about_to_change(before: Attributes) -> None:
-    """Keep what is there now, before an action changes it: whoever dies in the middle of it leaves that behind.
-
-    A later attempt finds the target changed, maybe by an earlier one. What the first attempt kept stands in the job as
-    `before`, whatever a later one tells, so an undo gives back what was there. Outside of a job nothing is kept.
-
-    Raises:
-        Skipped: it cannot be kept now; nothing was changed.
-    """
-    keep = _keep.get()
-    if keep is not None:
-        keep(before)
-
-
-def about_to_ask(request: str) -> bool:
-    """Whether to send this request: False when the job sent it in an earlier run and was put back (`errors.Underway`).
-
-    Such a run only looks whether what was asked for is there now. Outside of a job it is always True.
-    """
-    asked = _asked.get()
-    if asked is None:
-        return True
-    new = request not in asked
-    asked.add(request)
-    return new
-
-
-def can_be_put_back() -> bool:
-    """Whether `errors.Underway` leads to another run: inside a job it does."""
-    return _asked.get() is not None
-
-
-@contextmanager
-def kept_by(keep: Callable[[Attributes], None], asked: set[str] | None = None) -> Iterator[None]:
-    """Inside, `about_to_change` calls `keep`, and `about_to_ask` notes what is asked in `asked`."""
-    kept, noted = _keep.set(keep), _asked.set(asked)
-    try:
-        yield
-    finally:
-        _asked.reset(noted)
-        _keep.reset(kept)
 
 
 @dataclass(frozen=True)

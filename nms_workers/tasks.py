@@ -18,6 +18,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
+from nms_workers.change import PROPOSED
 from nms_workers.errors import NmsError, Skipped
 from nms_workers.fleet.audit import audit
 from nms_workers.fleet.dispatch import Dispatcher, Shard
@@ -32,7 +33,7 @@ from nms_workers.jobs.wish import Wish
 from nms_workers.publish import publish_job, publish_shards
 from nms_workers.queues import CLASSES, queue
 from nms_workers.runtime import runtime, worker_name
-from nms_workers.service import PROPOSED, Action, Client, services
+from nms_workers.service import Action, Client, services
 from nms_workers.store.flow_upkeep import roll_up_flows
 from nms_workers.store.partitions import maintain
 from nms_workers.store.rollups import roll_up

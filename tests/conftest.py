@@ -1,6 +1,7 @@
 """Fixtures that start real servers, and the account of those that could not be had."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,21 @@ from tests.servers import SERVERS, Conf, Server, ServerMissing, create, program
 StartServer = Callable[..., Server]
 
 _MISSING = "server that could not be had"
+_FLEETS = ("stack", "real", "bench")  # folders of tests that keep every core busy by themselves, the longest first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start whole fleets lie evenly between the others: side by side, fleets would be late by each other.
+
+    Files of one folder still follow each other in their order.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    fleets = sorted(
+        (path for path in files if path.parent.name in _FLEETS), key=lambda path: _FLEETS.index(path.parent.name)
+    )
+    others = [path for path in files if path not in fleets]
+    place = {path: (at + 0.5) / len(group) for group in (fleets, others) for at, path in enumerate(group)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,23 +70,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"    {test}")
 
 
+class _SessionServers:
+    """Servers that are shared by tests. One that three files did without rests until it is asked for: few are idle."""
+
+    def __init__(self, make_folder: Callable[[str], Path]) -> None:
+        self._make_folder = make_folder
+        self._servers: dict[tuple[str, str], Server] = {}
+        self._used: deque[tuple[Path, set[tuple[str, str]]]] = deque(maxlen=3)
+
+    def get(self, name: str, used_by: str, file: Path) -> Server:
+        """The server, running."""
+        if not self._used or self._used[-1][0] != file:
+            self._used.append((file, set()))
+            for resting in self._servers.keys() - set().union(*(keys for _, keys in self._used)):
+                self._servers[resting].stop()
+        key = (name, used_by)
+        self._used[-1][1].add(key)
+        if key not in self._servers:
+            self._servers[key] = create(name, self._make_folder(name))
+        self._servers[key].start()
+        return self._servers[key]
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        with ExitStack() as each:
+            for server in self._servers.values():
+                each.callback(server.stop)
+
+
 @pytest.fixture(scope="session")
-def _session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    servers: dict[tuple[str, str], Server] = {}
-    with ExitStack() as running:
-
-        def get(name: str, used_by: str) -> Server:
-            if (name, used_by) not in servers:
-                servers[name, used_by] = create(name, tmp_path_factory.mktemp(name))
-                running.callback(servers[name, used_by].stop)
-            servers[name, used_by].start()
-            return servers[name, used_by]
-
-        yield get
+def _session_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_SessionServers]:
+    servers = _SessionServers(tmp_path_factory.mktemp)
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture
-def session_server(_session_servers: StartServer) -> StartServer:
+def session_server(_session_servers: _SessionServers, request: pytest.FixtureRequest) -> StartServer:
     """`session_server(name)`: one server of each name for the whole run. Leave it as it was found.
 
     Tests that count what a server holds name themselves, and share it with nobody: `session_server(name, "redis")`.
@@ -78,7 +114,7 @@ def session_server(_session_servers: StartServer) -> StartServer:
 
     def get(name: str, used_by: str = "") -> Server:
         _require(name)
-        return _session_servers(name, used_by)
+        return _session_servers.get(name, used_by, request.path)
 
     return get
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import IPvAnyAddress, PositiveInt
 
 import nms_workers.services
+from nms_workers.change import Change
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import Change, Service, TargetSettings, action, poll, seconds, service, services
+from nms_workers.service import Service, TargetSettings, action, poll, seconds, service, services
 
 ALL = list(services().values())
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

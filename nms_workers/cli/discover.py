@@ -16,8 +16,8 @@ from nms_workers.errors import ConfigError
 from nms_workers.settings import Settings, config_path
 
 if TYPE_CHECKING:
+    from nms_workers.change import Proposal
     from nms_workers.fleet.proposals import Proposed
-    from nms_workers.service import Proposal
     from nms_workers.services.snmp.discovery import Credential
 
 

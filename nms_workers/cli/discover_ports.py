@@ -15,8 +15,8 @@ from nms_workers.errors import ConfigError, Refused
 from nms_workers.settings import Settings, config_path
 
 if TYPE_CHECKING:
+    from nms_workers.change import Proposal
     from nms_workers.fleet.proposals import Proposed
-    from nms_workers.service import Proposal
 
 _NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\Z"

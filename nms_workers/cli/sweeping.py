@@ -6,8 +6,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 from pydantic import TypeAdapter, ValidationError
 
+from nms_workers.arguments import Address
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import Address
 from nms_workers.settings import Settings
 
 Network = IPv4Network | IPv6Network

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from nms_workers.change import Proposal
 from nms_workers.errors import AuthError, TargetError
-from nms_workers.service import Proposal, service
+from nms_workers.service import service
 from nms_workers.transport.deadline import deadline, remaining
 from nms_workers.transport.http import HttpClient
 from nms_workers.transport.http_settings import HttpSettings, HttpTimeouts

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from nms_workers.change import Proposal
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import Proposal, service
+from nms_workers.service import service
 from nms_workers.store.schema import targets
 
 _PORTS = {"http": 80, "https": 443}

@@ -8,13 +8,13 @@ import msgspec
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from nms_workers.change import PROPOSED, Proposal
 from nms_workers.fleet.proposals import propose
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, from_row, new_id
 from nms_workers.jobs.row import add
 from nms_workers.jobs.undo import TakenBack, add_undo
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import PROPOSED, Proposal
 from nms_workers.store.schema import jobs
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
+from nms_workers.change import FollowUp
 from nms_workers.errors import NmsError
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.job import Job, new_id
 from nms_workers.jobs.submit import write
 from nms_workers.jobs.wish import Wish, action_of
 from nms_workers.records import MAX_ATTRIBUTES, MAX_TEXT, Attributes
-from nms_workers.service import FollowUp
 from nms_workers.settings import Settings
 from nms_workers.store.inventory import as_json
 from nms_workers.store.schema import jobs

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from nms_workers.arguments import Changes, CutsOff
 from nms_workers.errors import NmsError
 from nms_workers.jobs.interfaces import here, needed
 from nms_workers.jobs.marked import marked
@@ -20,7 +21,7 @@ from nms_workers.jobs.rates import wait
 from nms_workers.jobs.reach import Carrier, Network, nat64, reach, written
 from nms_workers.jobs.windows import is_open, next_opening
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import Action, Changes, CutsOff
+from nms_workers.service import Action
 from nms_workers.settings import Guards, Settings, Window, matches
 
 NAMED = 3  # protected addresses that one refusal names

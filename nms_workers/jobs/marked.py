@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from nms_workers.service import Changes, CutsOff
+from nms_workers.arguments import Changes, CutsOff
 
 _LEAVES: dict[type, tuple[type, ...]] = {CutsOff: (IPv4Network, IPv6Network), Changes: (str,)}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from nms_workers.change import Change, FollowUp, kept_by
 from nms_workers.errors import NmsError
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.follow_ups import as_wish
@@ -15,7 +16,7 @@ from nms_workers.jobs.submit import require_target
 from nms_workers.jobs.wish import Wish, action_of, checked
 from nms_workers.queues import host_name
 from nms_workers.records import Attributes
-from nms_workers.service import Action, Change, Client, FollowUp, kept_by
+from nms_workers.service import Action, Client
 from nms_workers.store.inventory import as_json
 from nms_workers.transport.deadline import deadline
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from nms_workers.change import Change, FollowUp, kept_by
 from nms_workers.errors import NmsError, Skipped, Timeout, Underway, Unreachable
 from nms_workers.jobs.audit import tell
 from nms_workers.jobs.desk import Desk
@@ -24,7 +25,7 @@ from nms_workers.jobs.job import MAX_ATTEMPTS, Job, from_row, get
 from nms_workers.jobs.turn import due, free, lock, next_up
 from nms_workers.jobs.wish import Wish, action_of
 from nms_workers.records import MAX_TEXT, Attributes
-from nms_workers.service import Action, Change, Client, FollowUp, kept_by
+from nms_workers.service import Action, Client
 from nms_workers.store.inventory import as_json
 from nms_workers.store.schema import job_events, jobs
 from nms_workers.transport.deadline import deadline

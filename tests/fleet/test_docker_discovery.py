@@ -9,13 +9,13 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from nms_workers.change import Proposal
 from nms_workers.errors import ConfigError
 from nms_workers.fleet.docker_discovery import Reconciled, described, reconcile
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.labels import Container, Found, found
 from nms_workers.fleet.proposals import approve, propose
 from nms_workers.fleet.targets import sync
-from nms_workers.service import Proposal
 from nms_workers.settings import DockerDiscovery, Settings, TargetConfig
 from tests.fleet.stores import rows
 

@@ -8,11 +8,11 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from nms_workers.change import Proposal
 from nms_workers.errors import ConfigError, Refused
 from nms_workers.fleet.inventory import Inventory
 from nms_workers.fleet.proposals import Proposed, approve, propose, waiting
 from nms_workers.fleet.targets import sync
-from nms_workers.service import Proposal
 from nms_workers.settings import Settings, TargetConfig
 from tests.fleet.stores import rows
 

@@ -92,7 +92,7 @@ def collect(engine: Engine, database_url: str, tmp_path: Path) -> Iterator[Colle
         return started[-1]
 
     yield start
-    for one in started:
+    for one in reversed(started):  # the last one first: it empties the spool that they share
         one.stop()
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nms_workers.service import Changes, services
+from nms_workers.arguments import Changes
+from nms_workers.service import services
 from nms_workers.settings import Guards
 
 AS_ONCE, NOT_AS_ONCE = True, False

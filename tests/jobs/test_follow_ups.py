@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from nms_workers.change import FollowUp
 from nms_workers.jobs.audit import history
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.follow_ups import DEEPEST, MOST, write_all
@@ -20,7 +21,7 @@ from nms_workers.jobs.run import run
 from nms_workers.jobs.submit import submit
 from nms_workers.jobs.sweep import sweep
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import Client, FollowUp
+from nms_workers.service import Client
 from nms_workers.settings import Settings
 from tests.conftest import StartServer
 from tests.jobs.conftest import ClientOf, Published, age

@@ -12,6 +12,7 @@ import redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
+from nms_workers.change import Change
 from nms_workers.errors import ConfigError
 from nms_workers.jobs.desk import Desk
 from nms_workers.jobs.job import Job, get, new_id
@@ -19,7 +20,7 @@ from nms_workers.jobs.run import run
 from nms_workers.jobs.submit import record, submit
 from nms_workers.jobs.sweep import sweep
 from nms_workers.jobs.wish import Wish
-from nms_workers.service import Change, Client, Service, TargetSettings, action
+from nms_workers.service import Client, Service, TargetSettings, action
 from tests.fleet.stores import rows
 from tests.jobs.conftest import KEY, ClientOf, Published, age
 

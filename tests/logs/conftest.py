@@ -91,7 +91,8 @@ def stub(start_stub: StartStub) -> ElasticsearchStub:
 
 def elastic(url: str, folder: Path, **settings: Any) -> ElasticOutlet:
     """The outlet to a cluster."""
-    target = ElasticsearchTarget(url=url, retry={"attempts": 1}, timeout={"total": 5})
+    # a stub that checks its answers takes its time
+    target = ElasticsearchTarget(url=url, retry={"attempts": 1}, timeout={"total": 20})
     letters = DeadLetters(folder / "dead-letters.jsonl", settings.pop("dead_letter_bytes", 1_000_000))
     return ElasticOutlet(ElasticsearchClient(target), settings.pop("retention", {}), letters)
 
@@ -162,5 +163,5 @@ def messages(stub: ElasticsearchStub, stream: str = "nms-monitoring-logs") -> li
 
 def wait_for(stub: ElasticsearchStub, wanted: Sequence[str], stream: str = "nms-monitoring-logs") -> None:
     """Until a data stream holds so many documents; they must be these, each once."""
-    wait_until(lambda: len(messages(stub, stream)) >= len(wanted), 30)
+    wait_until(lambda: len(messages(stub, stream)) >= len(wanted), 90)
     assert sorted(messages(stub, stream)) == sorted(wanted)

@@ -183,13 +183,13 @@ def test_nothing_is_read_while_too_much_waits(ship: Ship, stub: ElasticsearchStu
 
 
 def test_ended_and_begun_again(ship: Ship, stub: ElasticsearchStub, path: Path) -> None:
-    for start in range(0, 500, 50):
-        append(path, *numbered(start + 1, start + 50))
+    for start in range(0, 200, 40):
+        append(path, *numbered(start + 1, start + 40))
         shipping = ship(logs(path, bulk_lines=7))
         wait_until(lambda start=start: len(messages(stub)) > start)  # somewhere in the middle
         shipping.stop()
     ship(logs(path))
-    wait_for(stub, numbered(1, 500))
+    wait_for(stub, numbered(1, 200))
 
 
 class _Answerless(ElasticOutlet):

@@ -71,6 +71,10 @@ class Ledger:
         """How many slots ended how."""
         return Counter(slot.outcome for slot in self.slots(target, poll))
 
+    def last_ok(self, target: str, poll: str) -> float:
+        """When the last good slot was due, in seconds since the epoch; 0: there is none."""
+        return max((slot.due / 1000 for slot in self.slots(target, poll) if slot.outcome == "ok"), default=0.0)
+
     def stored(self) -> list[Run]:
         """The reads in the database."""
         assert {metric for (metric,) in self.rows(_SERIES)} <= {"probe_sequence"}, "the first series is the sequence"

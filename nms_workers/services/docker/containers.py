@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker.acting import await_up, find, freeze, wait
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.model import Container

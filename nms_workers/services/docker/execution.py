@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker.acting import find, wait
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.logs import frames

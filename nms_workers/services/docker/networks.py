@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker.acting import find, labelled
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.model import LABEL

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import TargetError
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker import networks
 from nms_workers.services.docker.acting import is_own, labelled
 from nms_workers.services.docker.client import DockerClient

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from docker.auth import resolve_repository_name
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import NmsError, Refused
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker.acting import await_up, find, time_kept
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.failures import NotThere

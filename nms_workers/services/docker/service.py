@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.docker import containers, execution, networks, prune, readings, recreation, volumes
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.model import Summary

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import ConfigError, Refused, TargetError
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.docker import archive
 from nms_workers.services.docker.acting import find, freeze, labelled, time_kept
 from nms_workers.services.docker.client import DockerClient

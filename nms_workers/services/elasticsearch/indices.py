@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.elasticsearch import model
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.failures import Denied

@@ -6,8 +6,8 @@ A data stream that both could manage is managed by the policy where it prefers i
 
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.elasticsearch import model
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 

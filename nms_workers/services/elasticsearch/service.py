@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Entity, Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.elasticsearch import indices, keeping, readings, upkeep
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.model import CatShard

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import AfterValidator, Field
 
+from nms_workers.arguments import Address, AddressToCutOff
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes, Entity, Event, Record, Sample
-from nms_workers.service import Address, AddressToCutOff, Change, Service, about_to_change, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.conversation import ShuttingDown
 from nms_workers.services.fail2ban.results import Ban, Jail, JailSettings, Network, network_of, text_of

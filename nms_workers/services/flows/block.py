@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 
+from nms_workers.change import FollowUp
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes
-from nms_workers.service import FollowUp
 from nms_workers.services.flows.client import FlowsClient
 from nms_workers.services.flows.history import Row
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from nms_workers.arguments import AddressToCutOff
+from nms_workers.change import Change
 from nms_workers.records import Record
-from nms_workers.service import AddressToCutOff, Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.flows import block, readings
 from nms_workers.services.flows.client import FlowsClient
 from nms_workers.services.flows.target import FlowsTarget

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused, TargetError
 from nms_workers.records import Attributes
-from nms_workers.service import Change, TargetSettings
+from nms_workers.service import TargetSettings
 from nms_workers.services.gns3 import nodes as node_changes
 from nms_workers.services.gns3 import projects
 from nms_workers.services.gns3.client import Gns3Client, find

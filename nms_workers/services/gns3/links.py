@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 from uuid import UUID
 
+from nms_workers.change import about_to_change
 from nms_workers.errors import ParseError, Refused
-from nms_workers.service import about_to_change
 from nms_workers.services.gns3.client import Gns3Client, one_of
 from nms_workers.services.gns3.model import Link, LinkEnd, Node, Port, Project
 from nms_workers.services.gns3.session import NotThere

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from nms_workers.change import about_to_ask, about_to_change
 from nms_workers.errors import Refused, TargetError, Timeout
-from nms_workers.service import about_to_ask, about_to_change
 from nms_workers.services.gns3.client import Gns3Client, find, one_of
 from nms_workers.services.gns3.model import Node, Project, Template
 from nms_workers.services.gns3.waiting import change, wait

@@ -1,7 +1,7 @@
 """Changes of projects and their snapshots. Each looks first, and waits until it sees what it asked for."""
 
+from nms_workers.change import about_to_change
 from nms_workers.errors import Refused
-from nms_workers.service import about_to_change
 from nms_workers.services.gns3.client import Gns3Client, find, one_of
 from nms_workers.services.gns3.model import Project, Snapshot
 from nms_workers.services.gns3.waiting import change

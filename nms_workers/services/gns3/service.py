@@ -6,9 +6,10 @@ from uuid import UUID
 
 from pydantic import Field
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
 from nms_workers.records import Event, Record
-from nms_workers.service import Change, Service, about_to_change, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.gns3 import lab, made, nodes, projects, readings
 from nms_workers.services.gns3.client import Gns3Client, find
 from nms_workers.services.gns3.links import Cabling

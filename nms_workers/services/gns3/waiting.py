@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from nms_workers.change import about_to_ask, can_be_put_back
 from nms_workers.errors import Refused, TargetError, Timeout, Underway
-from nms_workers.service import about_to_ask, can_be_put_back
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.transport.deadline import remaining
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Record
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.grafana import annotations, checks, dashboards, pausing, readings, sources
 from nms_workers.services.grafana.annotations import Remark
 from nms_workers.services.grafana.client import FIRING, GrafanaClient

@@ -1,7 +1,7 @@
 """Frontends that stop and start to take connections."""
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.haproxy.client import HaproxyClient, needed
 from nms_workers.services.haproxy.runtime import refused
 from nms_workers.services.haproxy.target import Name

@@ -3,8 +3,8 @@
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.haproxy.answers import ServerState
 from nms_workers.services.haproxy.client import needed
 from nms_workers.services.haproxy.servers import Before, Server, as_settings, same_place

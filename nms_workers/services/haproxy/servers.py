@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.haproxy.answers import ServerState
 from nms_workers.services.haproxy.client import HaproxyClient, needed
 from nms_workers.services.haproxy.runtime import refused

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from nms_workers.change import Change
 from nms_workers.records import Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.haproxy import frontends, internals, membership, readings, servers
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.servers import Before, Server

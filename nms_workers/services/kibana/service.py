@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Record
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.kibana import dashboards, objects, readings
 from nms_workers.services.kibana.client import KibanaClient
 from nms_workers.services.kibana.dashboards import Kind, Panel, Plan

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Event, Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.netdata import readings, silencing
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.model import Node, Silencer

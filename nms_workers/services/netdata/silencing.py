@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.model import Silencer, Silencers
 

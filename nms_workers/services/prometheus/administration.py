@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
-from nms_workers.service import Change
 from nms_workers.services.prometheus.api import words
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.model import Snapshot

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, PositiveInt
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused, Unreachable
 from nms_workers.records import Event, Record, Sample
-from nms_workers.service import Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.prometheus import administration, readings
 from nms_workers.services.prometheus.administration import Deletion
 from nms_workers.services.prometheus.answers import each, of_page, of_query

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from pydantic import NonNegativeInt
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused, TargetError
 from nms_workers.records import Entity, Event, Record, Sample
-from nms_workers.service import Change, Service, about_to_change, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.redis import clientlist, fields, replication, slowlog
 from nms_workers.services.redis.analysis import count_keys
 from nms_workers.services.redis.client import RedisClient, databases

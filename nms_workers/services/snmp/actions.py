@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Field
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.exact import Kind
 from nms_workers.services.snmp.fast import resolve

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import ConfigError, Refused
 from nms_workers.records import Entity, Event, Record, Sample
-from nms_workers.service import Change, about_to_change
 from nms_workers.services.snmp.archive import Archive, Version
 from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.login import session

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from nms_workers.change import Proposal
 from nms_workers.errors import ConfigError, Refused, TargetError, Timeout, Unreachable
-from nms_workers.service import Proposal
 from nms_workers.services.snmp.fast import FastSession, Learned
 from nms_workers.services.snmp.lines import written
 from nms_workers.services.snmp.oid import Value

@@ -6,9 +6,11 @@ from typing import Annotated
 import msgspec
 from pydantic import Field
 
+from nms_workers.arguments import Address
+from nms_workers.change import PROPOSED, Change
 from nms_workers.errors import NmsError
 from nms_workers.records import Attributes, Record, Witnesses
-from nms_workers.service import PROPOSED, Address, Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.snmp import actions
 from nms_workers.services.snmp import topology as links
 from nms_workers.services.snmp.actions import InterfaceName, Literally, State, SystemName, Text

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from nms_workers.arguments import Address
 from nms_workers.errors import ConfigError
-from nms_workers.service import Address, TargetSettings
+from nms_workers.service import TargetSettings
 from nms_workers.services.snmp.drivers import drivers
 from nms_workers.services.snmp.oid import Oid
 from nms_workers.transport.secret import Secret

@@ -5,9 +5,10 @@ from ipaddress import IPv4Network, IPv6Network
 
 from pydantic import TypeAdapter, ValidationError
 
+from nms_workers.arguments import AddressToCutOff
+from nms_workers.change import FollowUp
 from nms_workers.errors import Refused
 from nms_workers.records import Attributes
-from nms_workers.service import AddressToCutOff, FollowUp
 from nms_workers.services.suricata import eve
 
 Network = IPv4Network | IPv6Network

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints
 
+from nms_workers.arguments import AddressToCutOff
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.records import Entity, Event, Record, Sample
-from nms_workers.service import AddressToCutOff, Change, Service, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.suricata import block, counters, rules
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.ruleset import PREVIOUS

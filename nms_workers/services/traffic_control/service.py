@@ -6,9 +6,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from nms_workers.arguments import InterfaceToChange
+from nms_workers.change import Change, about_to_change
 from nms_workers.errors import Refused
 from nms_workers.records import Entity, Record, Sample
-from nms_workers.service import Change, InterfaceToChange, Service, about_to_change, action, poll
+from nms_workers.service import Service, action, poll
 from nms_workers.services.traffic_control import fields, tables
 from nms_workers.services.traffic_control.client import TrafficControlClient, interface, place
 from nms_workers.services.traffic_control.kernel import Socket

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from nms_workers.change import Change, FollowUp
 from nms_workers.errors import AuthError, TargetError, Timeout, Unreachable
 from nms_workers.records import Sample
-from nms_workers.service import BreakerPolicy, Change, FollowUp, Service, TargetSettings, action, poll
+from nms_workers.service import BreakerPolicy, Service, TargetSettings, action, poll
 from nms_workers.transport.deadline import remaining
 from nms_workers.transport.secret import Secret
 

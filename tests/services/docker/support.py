@@ -4,8 +4,8 @@ from typing import Any
 
 import docker
 
+from nms_workers.change import Change
 from nms_workers.records import Record
-from nms_workers.service import Change
 from nms_workers.services.docker.client import DockerClient
 from nms_workers.services.docker.service import Docker
 from tests.servers.docker import IMAGE

@@ -1,7 +1,7 @@
 """Reading polls and running actions as the fleet does."""
 
+from nms_workers.change import Change
 from nms_workers.records import Event, Layout, Record, Sample
-from nms_workers.service import Change
 from nms_workers.services.elasticsearch.client import ElasticsearchClient
 from nms_workers.services.elasticsearch.service import Elasticsearch
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from nms_workers.change import Change
 from nms_workers.records import Event, Record
-from nms_workers.service import Change
 from nms_workers.services.fail2ban.client import Fail2banClient
 from nms_workers.services.fail2ban.service import Fail2ban
 from tests.servers import Fail2banServer

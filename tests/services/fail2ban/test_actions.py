@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from nms_workers.arguments import AddressToCutOff
 from nms_workers.errors import Refused, Timeout
-from nms_workers.service import AddressToCutOff
 from nms_workers.services.fail2ban.conversation import NoSuchJail
 from nms_workers.services.fail2ban.service import Fail2ban
 from tests.conftest import StartServer

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import requests
 
+from nms_workers.change import Change
 from nms_workers.records import Link, Record
-from nms_workers.service import Change
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.service import Gns3
 from tests.servers import Server

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from requests import PreparedRequest
 
+from nms_workers.change import Change, kept_by
 from nms_workers.errors import AuthError, ParseError, Timeout, Underway, Unreachable
-from nms_workers.service import Change, kept_by
 from nms_workers.services.gns3 import waiting
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.transport.deadline import deadline

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from nms_workers.change import Change, kept_by
 from nms_workers.errors import Refused
-from nms_workers.service import Change, kept_by
 from nms_workers.services.gns3.client import Gns3Client
 from nms_workers.services.gns3.service import Gns3
 from tests.services.gns3.support import Plain, act, two_linked

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.records import Record
-from nms_workers.service import Change
 from nms_workers.services.grafana.client import GrafanaClient
 from nms_workers.services.grafana.service import Grafana
 from tests.stubs.grafana import GrafanaStub

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.records import Event, Record
-from nms_workers.service import Change
 from nms_workers.services.haproxy.client import HaproxyClient
 from nms_workers.services.haproxy.service import Haproxy
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.records import Event, Record, Sample
-from nms_workers.service import Change
 from nms_workers.services.kibana.client import KibanaClient
 from nms_workers.services.kibana.service import Kibana
 

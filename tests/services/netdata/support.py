@@ -6,8 +6,8 @@ from typing import Any
 
 import requests
 
+from nms_workers.change import Change
 from nms_workers.records import Record, SampleBlock
-from nms_workers.service import Change
 from nms_workers.services.netdata.client import NetdataClient
 from nms_workers.services.netdata.service import Netdata
 from tests.contract.vendor import Contract, description

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import requests
 
+from nms_workers.change import Change
 from nms_workers.errors import TargetError
 from nms_workers.records import Record, Sample
-from nms_workers.service import Change
 from nms_workers.services.prometheus.client import PrometheusClient
 from nms_workers.services.prometheus.service import Prometheus
 from tests.servers import Server

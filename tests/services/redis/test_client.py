@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from nms_workers.change import Change
 from nms_workers.errors import Refused
 from nms_workers.jobs.preview import tried
-from nms_workers.service import Change
 from nms_workers.services.redis.results import KeyGroup
 from nms_workers.services.redis.service import Redis
 from tests.conftest import StartServer

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from nms_workers.change import Change
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import Change
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.service import Snmp
 from nms_workers.services.snmp.target import SnmpTarget

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from nms_workers.change import Proposal
 from nms_workers.errors import Outcome
 from nms_workers.fleet.proposals import propose
 from nms_workers.records import Entity, Event
-from nms_workers.service import Proposal
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.service import Snmp
 from nms_workers.services.snmp.target import SnmpTarget

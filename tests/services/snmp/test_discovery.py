@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from nms_workers.change import PROPOSED, Proposal
 from nms_workers.errors import ConfigError, Refused
-from nms_workers.service import PROPOSED, Proposal
 from nms_workers.services.snmp.client import SnmpClient
 from nms_workers.services.snmp.discovery import Credential, Device, addresses_of, credentials, sweep
 from nms_workers.services.snmp.target import SnmpTarget

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nms_workers.change import Change
 from nms_workers.records import Record
-from nms_workers.service import Change
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.service import Suricata
 from tests.services.records import await_true, events, value, values

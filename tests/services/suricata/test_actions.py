@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from nms_workers.arguments import CutsOff
 from nms_workers.errors import Refused
-from nms_workers.service import CutsOff
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.service import Suricata
 from tests.servers import SuricataServer

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from nms_workers.arguments import CutsOff
+from nms_workers.change import Change, FollowUp
 from nms_workers.errors import Refused
 from nms_workers.jobs.marked import marked
 from nms_workers.records import Event
-from nms_workers.service import Change, CutsOff, FollowUp, service
+from nms_workers.service import service
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.services.suricata.service import Suricata
 from tests.conftest import StartServer

@@ -110,8 +110,10 @@ def _dump(names: "set[str] | dict[str, list[str]]") -> dict[str, object]:
 
 
 def _complete(records: list[Record]) -> list[Record] | None:
+    """These, once the flow of TLS and the packet that a rule dropped are counted: each thread counts when it may."""
     flows = values(records, "suricata_app_layer_flows_total")
-    return records if any(("app_protocol", "tls") in labels and number for labels, number in flows.items()) else None
+    seen = any(("app_protocol", "tls") in labels and number for labels, number in flows.items())
+    return records if seen and value(records, "suricata_ips_dropped_packets_total", reason="rules") else None
 
 
 def _certificate(folder: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import requests
 import trustme
 
+from nms_workers.cli import main
 from nms_workers.services.suricata import gateway as gateway_module
 from nms_workers.services.suricata.client import SuricataClient
 from nms_workers.transport.secret import Secret
@@ -141,32 +142,31 @@ def test_a_changed_token_needs_no_restart(untouched: SuricataServer, gateway: St
         assert refused.json()["message"] == "the gateway is not set up well"
 
 
-@pytest.mark.parametrize(
-    ("path", "query", "field"),
-    [
+def test_what_is_asked_too_much(untouched: SuricataServer, gateway: Start) -> None:
+    asked = gateway(untouched)
+    for path, query, field in (
         ("/eve/alerts", {"limit": 0}, "limit"),
         ("/eve/alerts", {"limit": 1001}, "limit"),
         ("/eve/alerts", {"limit": "many<script>"}, "limit"),
         ("/eve/alerts", {"severity": 0}, "severity"),
         ("/rules", {"limit": 5001}, "limit"),
         ("/rules", {"offset": -1}, "offset"),
-    ],
-)
-def test_what_is_asked_too_much(session_gateway: Gateway, path: str, query: dict[str, object], field: str) -> None:
-    answer = session_gateway.ask(path, **query)
-    assert answer.status_code == 422
-    assert answer.json()["message"].startswith(f"{field}: ")
-    assert "<script>" not in answer.text
+    ):
+        answer = asked.ask(path, **query)
+        assert answer.status_code == 422, query
+        assert answer.json()["message"].startswith(f"{field}: "), query
+        assert "<script>" not in answer.text
 
 
-def test_paths_and_methods_that_are_not_there(session_gateway: Gateway) -> None:
+def test_paths_and_methods_that_are_not_there(untouched: SuricataServer, gateway: Start) -> None:
+    asked = gateway(untouched)
     for path, method, status in (("/", "GET", 404), ("/docs", "GET", 404), ("/rules", "POST", 405)):
-        answer = session_gateway.ask(path, method=method)
+        answer = asked.ask(path, method=method)
         assert (answer.status_code, set(answer.json())) == (status, {"message", "hint"})
 
 
-def test_the_description_is_typed(session_gateway: Gateway) -> None:
-    described = session_gateway.ask("/openapi.json", None).json()
+def test_the_description_is_typed(untouched: SuricataServer, gateway: Start) -> None:
+    described = gateway(untouched).ask("/openapi.json", None).json()
     assert set(described["paths"]) == set(PATHS)
     for path in PATHS:
         get = described["paths"][path]["get"]
@@ -175,11 +175,6 @@ def test_the_description_is_typed(session_gateway: Gateway) -> None:
     shapes = described["components"]["schemas"]
     assert {"Alert", "Rule", "Rules", "Stats", "Health", "Problem"} <= set(shapes)
     assert shapes["Alert"]["properties"]["at"]["format"] == "date-time"
-
-
-@pytest.fixture
-def session_gateway(untouched: SuricataServer, gateway: Start) -> Gateway:
-    return gateway(untouched)
 
 
 def test_an_engine_that_is_stopped_hangs_and_is_back(suricata: SuricataServer, gateway: Start) -> None:
@@ -329,11 +324,24 @@ def test_https(untouched: SuricataServer, gateway: Start, tmp_path: Path) -> Non
     ],
 )
 def test_what_it_does_not_start_with(
-    untouched: SuricataServer, tmp_path: Path, options: list[str], token: str | None, why: str
+    untouched: SuricataServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    options: list[str],
+    token: str | None,
+    why: str,
 ) -> None:
-    process = _run(_settings(tmp_path, untouched), "--port=0", *options, token=token)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 2
+    monkeypatch.setenv("NMS_CONFIG", str(_settings(tmp_path, untouched)))
+    monkeypatch.delenv("NMS_GATEWAY_TOKEN", raising=False)
+    if token is not None:
+        monkeypatch.setenv("NMS_GATEWAY_TOKEN", token)
+    monkeypatch.setattr(sys, "argv", ["nms-workers", "gateway", "suricata", "--port=0", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
     assert why in said
     assert "Traceback" not in said
     assert "a-plain-token" not in said

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nms_workers.service import Change
+from nms_workers.change import Change
 from nms_workers.services.traffic_control.service import TrafficControl
 from tests.services.traffic_control import lab as labs
 from tests.services.traffic_control.lab import Lab

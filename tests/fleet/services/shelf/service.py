@@ -13,8 +13,9 @@ import redis
 from pydantic import PositiveInt
 
 from nms_workers import errors
+from nms_workers.change import Change
 from nms_workers.records import Entity, Event, Layout, Link, Record, Sample, SampleBlock, series
-from nms_workers.service import BreakerPolicy, Change, Service, TargetSettings, action, poll
+from nms_workers.service import BreakerPolicy, Service, TargetSettings, action, poll
 from nms_workers.transport.secret import Secret
 
 

@@ -6,17 +6,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, Field, StringConstraints
 
+from nms_workers.arguments import AddressToCutOff
+from nms_workers.change import Change, FollowUp, about_to_ask, about_to_change
 from nms_workers.errors import Timeout, Underway
-from nms_workers.service import (
-    AddressToCutOff,
-    Change,
-    FollowUp,
-    Service,
-    TargetSettings,
-    about_to_ask,
-    about_to_change,
-    action,
-)
+from nms_workers.service import Service, TargetSettings, action
 
 Interface = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 
