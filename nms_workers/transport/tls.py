@@ -65,12 +65,11 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
         looking = settings.model_copy(update={"fingerprint": None, "verify": False})
         pinned.pin(settings.fingerprint, client_context(looking))
     elif settings.ca:
+        _look_into(f"tls.ca: {settings.ca}", settings.ca)
         try:
             context.load_verify_locations(cafile=settings.ca)
-        except ssl.SSLError:
+        except OSError:
             raise ConfigError(f"tls.ca: {settings.ca} holds no certificate", hint="it must be a PEM file") from None
-        except OSError as exc:
-            raise ConfigError(f"tls.ca: {settings.ca} cannot be read: {exc.strerror}") from None
     else:
         context.load_default_certs()
     if settings.cert:
@@ -82,17 +81,25 @@ def _load_own(context: ssl.SSLContext, cert: Path, settings: TlsSettings) -> Non
     # An empty password keeps OpenSSL from asking for one at the terminal; for a key in clear it is ignored.
     password = settings.key_password.reveal() if settings.key_password else ""
     key = settings.key or cert
+    _look_into(f"tls.cert: {cert} or the key {key}", cert, key)
     try:
         context.load_cert_chain(cert, settings.key, password)
-    except ssl.SSLError as exc:
-        if exc.reason == "KEY_VALUES_MISMATCH":
+    except OSError as exc:
+        if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(f"tls.key: {key} is not the key of the certificate {cert}") from None
         raise ConfigError(
             f"tls.cert: {cert} with the key {key} cannot be used",
             hint="both must be PEM, and an encrypted key needs its tls.key_password",
         ) from None
+
+
+def _look_into(what: str, *files: Path) -> None:
+    """Refuse what cannot be read. OpenSSL's own word for that may be the error number of something else before it."""
+    try:
+        for file in files:
+            file.open("rb").close()
     except OSError as exc:
-        raise ConfigError(f"tls.cert: {cert} or the key {key} cannot be read: {exc.strerror}") from None
+        raise ConfigError(f"{what} cannot be read: {exc.strerror}") from None
 
 
 # X509_V_ERR_* of OpenSSL, https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
